@@ -1,0 +1,1 @@
+"""Pure types that every other layer speaks in. Imports nothing of ours from above."""

@@ -1,0 +1,62 @@
+"""The one door to a machine: a small protocol that the real host and the simulator both keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from containarium.model.action import Action
+from containarium.model.observed import Look, Observed
+
+Progress = Callable[[str], None]
+"""Receives short present-tense lines while an action runs ("installing git, tmux")."""
+
+
+def silent(_message: str) -> None:
+    """A Progress that tells nobody."""
+
+
+class HostError(Exception):
+    """An action or a look failed. One line for a person, with what to do about it.
+
+    ``reason`` is a constant in CamelCase, as conditions want it.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", reason: str = "HostError") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class RetryableError(HostError):
+    """A passing fault (daemon restarting, lock held, timeout): the same action may succeed later."""
+
+
+class TerminalError(HostError):
+    """It will fail again until a person changes something: not retried by itself."""
+
+
+class WaitingError(HostError):
+    """Nothing is wrong, it is too early: try again after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, remedy: str = "", reason: str = "Waiting") -> None:
+        super().__init__(message, remedy=remedy, reason=reason)
+        self.retry_after = retry_after
+
+
+class Host(Protocol):
+    """A machine that can be looked at and changed. Safe to call from several threads."""
+
+    def observe(self, look: Look = Look.DEEP) -> Observed:
+        """Look at everything and change nothing. Raises HostError when the look is not whole."""
+        ...
+
+    def execute(self, action: Action, progress: Progress = silent) -> None:
+        """Carry out one action, checking ownership first. Raises HostError; returning says only that it was tried:
+        whether it worked is what the next look says.
+        """
+        ...

@@ -1,0 +1,36 @@
+"""A manifest as it was read: the environment, its keys, where it stands, and how whole the reading was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from containarium.model.environment import Environment
+from containarium.model.problem import Origin, Problem
+from containarium.model.sshkey import SSHKey
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """``keys`` holds every key, key files read in, in the order of the manifest and without repeats."""
+
+    environment: Environment
+    keys: tuple[SSHKey, ...]
+    origin: Origin
+
+    @property
+    def name(self) -> str:
+        return self.environment.metadata.name
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Everything that a source holds.
+
+    ``complete`` is true only when the folder was there, readable, not empty and read to its end. Broken files do not
+    make it false, they are ``problems``; both keep anything from being retired or pruned.
+    """
+
+    manifests: tuple[Manifest, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    complete: bool = False
+    source: str = ""

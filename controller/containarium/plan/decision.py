@@ -1,0 +1,88 @@
+"""What a plan is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from containarium.model.action import Action, Change
+from containarium.model.problem import Problem
+
+
+class Verb(StrEnum):
+    """What happens to an environment, in one word. The order is that of the summary line."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    REPAIR = "repair"
+    """Only drift: the manifest has not changed since it was last reached."""
+    RETIRE = "retire"
+    PRUNE = "prune"
+    NONE = "none"
+
+
+class Suspicion(StrEnum):
+    """Why something that would go away is kept for now."""
+
+    SOURCE_INCOMPLETE = "SourceIncomplete"
+    MANIFEST_ERRORS = "ManifestErrors"
+    BUDGET = "Budget"
+    BACKUP = "BackupPending"
+    PROTECTED = "Protected"
+
+
+@dataclass(frozen=True, slots=True)
+class Interlock:
+    """A reason not to act now. ``digest`` is what an admin approves, empty where approval is not the way out."""
+
+    reason: Suspicion
+    message: str
+    remedy: str
+    environments: tuple[str, ...]
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentPlan:
+    """The actions for one environment, in the order in which they are carried out.
+
+    ``notices`` are differences that are reported and never acted on by themselves (a changed image).
+    """
+
+    name: str
+    verb: Verb
+    actions: tuple[Action, ...] = ()
+    notices: tuple[Change, ...] = ()
+    reason: str = ""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return tuple(change for action in self.actions for change in action.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that one pass would do. Environments that need nothing are only counted."""
+
+    environments: tuple[EnvironmentPlan, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    suspended: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    """Placed on another host: neither made here nor retired here."""
+    retired: tuple[str, ...] = ()
+    """Already retired, their data kept until the grace period ends."""
+    problems: tuple[Problem, ...] = ()
+    interlocks: tuple[Interlock, ...] = ()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to do."""
+        return any(environment.actions for environment in self.environments)
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether too much would go away at once, so that an admin has to approve exactly that."""
+        return any(interlock.reason is Suspicion.BUDGET for interlock in self.interlocks)

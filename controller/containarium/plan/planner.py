@@ -1,0 +1,126 @@
+"""The whole decision: ``make_plan`` is what the command line, the daemon and the simulator all call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from containarium.model import marks
+from containarium.model.action import Change, Impact
+from containarium.model.manifest import Load
+from containarium.model.observed import Observed
+from containarium.plan.decision import EnvironmentPlan, Interlock, Plan, Suspicion, Verb
+from containarium.plan.diff import diff
+from containarium.plan.resolve import Resolution, resolve
+from containarium.plan.retire import Departure, departures, due, policy, protected, prune, retire
+from containarium.plan.safety import over_budget, unsure
+
+
+def make_plan(
+    load: Load,
+    observed: Observed,
+    now: datetime,
+    *,
+    approved: frozenset[str] = frozenset(),
+    restart: bool = False,
+) -> Plan:
+    """Decide what one pass does.
+
+    ``now`` carries a time zone. ``approved`` holds the digests that an admin has confirmed, ``restart`` allows
+    changes that need a restart. Pure: equal input gives an equal plan.
+    """
+    resolution = resolve(load.manifests, observed, now.date(), restart=restart)
+    plans: list[EnvironmentPlan] = []
+    unchanged: list[str] = []
+    for desired in resolution.desired:
+        plan = diff(desired, observed, restart=restart)
+        if desired.name in resolution.held_address:
+            plan = _held(plan)
+        if plan.actions or plan.notices:
+            plans.append(plan)
+        else:
+            unchanged.append(desired.name)
+    leaving, retired, interlocks = _leave(load, observed, resolution, now, approved)
+    plans.extend(leaving)
+    return Plan(
+        environments=tuple(sorted(plans, key=lambda plan: plan.name)),
+        unchanged=tuple(unchanged),
+        suspended=resolution.suspended,
+        elsewhere=resolution.elsewhere,
+        retired=retired,
+        problems=tuple(sorted((*load.problems, *resolution.problems))),
+        interlocks=tuple(interlocks),
+    )
+
+
+def _held(plan: EnvironmentPlan) -> EnvironmentPlan:
+    notice = Change("spec.network.ipv4", None, "the new address needs a restart", Impact.RESTART)
+    return EnvironmentPlan(plan.name, plan.verb, plan.actions, (*plan.notices, notice), plan.reason)
+
+
+def _leave(
+    load: Load, observed: Observed, resolution: Resolution, now: datetime, approved: frozenset[str]
+) -> tuple[list[EnvironmentPlan], tuple[str, ...], list[Interlock]]:
+    """Who goes: plans for it, who is retired already, and what holds it back."""
+    expired = {manifest.name for manifest in resolution.expired}
+    kept = frozenset(manifest.name for manifest in load.manifests) - expired
+    kept |= {problem.environment for problem in load.problems if problem.environment}
+    leaving = departures(observed, kept, resolution.expired)
+    total = len({*(d.name for d in leaving), *_present(observed)})
+    fresh = [departure for departure in leaving if not departure.retired]
+    old = [departure for departure in leaving if departure.retired]
+    plans: list[EnvironmentPlan] = []
+    if unsure(load, [departure.name for departure in old]) is None:
+        plans = [plan for departure in old if (plan := retire(departure, now)).actions and not due(departure, now)]
+    interlocks: list[Interlock] = []
+    ready = [departure for departure in old if due(departure, now)]
+    for held in _unprunable(ready):
+        interlocks.append(held)
+        ready = [departure for departure in ready if departure.name not in held.environments]
+    for verb, candidates in ((Verb.RETIRE, fresh), (Verb.PRUNE, ready)):
+        names = [departure.name for departure in candidates]
+        interlock = unsure(load, names) or over_budget(verb.value, names, total, approved)
+        if interlock is not None:
+            interlocks.append(interlock)
+        elif verb is Verb.RETIRE:
+            plans.extend(plan for departure in candidates if (plan := retire(departure, now)).actions)
+        else:
+            plans.extend(prune(departure) for departure in candidates)
+    acted = {plan.name for plan in plans if plan.verb is Verb.PRUNE}
+    return plans, tuple(departure.name for departure in old if departure.name not in acted), interlocks
+
+
+def _present(observed: Observed) -> frozenset[str]:
+    """The environments that have an instance here."""
+    return frozenset(
+        environment
+        for instance in observed.instances.values()
+        if (environment := instance.config.get(marks.ENVIRONMENT)) is not None
+    )
+
+
+def _unprunable(ready: Sequence[Departure]) -> list[Interlock]:
+    shielded = tuple(departure.name for departure in ready if protected(departure))
+    unsaved = tuple(
+        departure.name for departure in ready if departure.name not in shielded and policy(departure.deletion).backup
+    )
+    found: list[Interlock] = []
+    if shielded:
+        found.append(
+            Interlock(
+                Suspicion.PROTECTED,
+                f"protected against deletion: {', '.join(shielded)}",
+                "take the protection off the instance itself (security.protection.delete) if the data may go",
+                shielded,
+            )
+        )
+    if unsaved:
+        found.append(
+            Interlock(
+                Suspicion.BACKUP,
+                f"the manifest asked for a backup before deletion: {', '.join(unsaved)}",
+                "export the instance (incus export), then set its user.containarium.deletion to Retire;0m",
+                unsaved,
+            )
+        )
+    return found

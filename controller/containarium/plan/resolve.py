@@ -1,0 +1,211 @@
+"""Manifests become desired environments, or problems: ownership, addresses, and what cannot be undone.
+
+A manifest with a problem keeps its environment exactly as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from containarium.model import marks
+from containarium.model.environment import Environment
+from containarium.model.manifest import Manifest
+from containarium.model.observed import Account, HostFacts, InstanceStatus, Observed
+from containarium.model.problem import Problem
+from containarium.model.quantity import parse_bytes
+from containarium.plan import addresses
+from containarium.plan.desired import NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment, desire
+
+SUSPEND_ANNOTATION = "containarium.dev/suspend"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Every manifest sorted into what is to be done about it."""
+
+    desired: tuple[DesiredEnvironment, ...]
+    problems: tuple[Problem, ...]
+    suspended: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    expired: tuple[Manifest, ...]
+    held_address: tuple[str, ...]
+    """Environments that keep their present address until an admin allows the restart that a new one needs."""
+
+
+def resolve(manifests: Sequence[Manifest], observed: Observed, today: date, *, restart: bool = False) -> Resolution:
+    """Sort the manifests, refuse what must be refused, and give every other environment its address.
+
+    ``restart`` says that an admin allows changes that need one (a new address for a running guest).
+    """
+    wanted: list[Manifest] = []
+    problems: list[Problem] = []
+    suspended: list[str] = []
+    elsewhere: list[str] = []
+    expired: list[Manifest] = []
+    for manifest in sorted(manifests, key=lambda m: m.name):
+        environment = manifest.environment
+        if environment.metadata.annotations.get(SUSPEND_ANNOTATION) == "true":
+            suspended.append(manifest.name)
+        elif _placed_elsewhere(environment, observed.host):
+            elsewhere.append(manifest.name)
+        elif environment.spec.expires is not None and environment.spec.expires < today:
+            expired.append(manifest)
+        elif problem := conflict(manifest, observed) or _shrinking(manifest, observed):
+            problems.append(problem)
+        else:
+            wanted.append(manifest)
+    book = _AddressBook(wanted, observed, restart=restart)
+    desired: list[DesiredEnvironment] = []
+    for manifest in wanted:
+        result = book.settle(manifest)
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            desired.append(result)
+    return Resolution(
+        desired=tuple(desired),
+        problems=tuple(sorted(problems)),
+        suspended=tuple(suspended),
+        elsewhere=tuple(elsewhere),
+        expired=tuple(expired),
+        held_address=tuple(book.held),
+    )
+
+
+def owned_account(account: Account) -> bool:
+    """Whether a jump account is ours: our primary group and our comment, with its own name in it."""
+    return account.group == marks.JUMP_GROUP and account.comment == marks.account_comment(account.name)
+
+
+def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
+    """A foreign instance or account that has the name which this environment needs."""
+    name = manifest.name
+    instance = observed.instances.get(marks.instance_name(name))
+    if instance is not None and instance.config.get(marks.ENVIRONMENT) != name:
+        return _refuse(
+            manifest,
+            "metadata.name",
+            f"an Incus instance {instance.name!r} exists and is not ours",
+            f"choose another name, or rename that instance (incus rename {instance.name} NEW)",
+            "Conflict",
+        )
+    account = observed.accounts.get(name)
+    if account is not None and not owned_account(account):
+        return _refuse(
+            manifest,
+            "metadata.name",
+            f"an account {name!r} (uid {account.uid}) exists on the host and is not ours",
+            "choose another name",
+            "Conflict",
+        )
+    return None
+
+
+def _shrinking(manifest: Manifest, observed: Observed) -> Problem | None:
+    instance = observed.instances.get(marks.instance_name(manifest.name))
+    size = instance.devices.get(ROOT_DEVICE, {}).get("size") if instance is not None else None
+    disk = manifest.environment.spec.resources.disk
+    if not size or size == str(disk) or disk.bytes >= parse_bytes(size):
+        return None
+    return _refuse(
+        manifest,
+        "spec.resources.disk",
+        f"the disk has {size} and cannot shrink to {disk}",
+        f"write {size} or more; to really shrink it, move the data to a new environment",
+        "DiskShrinkRefused",
+    )
+
+
+def _placed_elsewhere(environment: Environment, host: HostFacts) -> bool:
+    placement = environment.spec.placement
+    return placement is not None and bool(placement.host) and placement.host != host.name
+
+
+def _refuse(manifest: Manifest, field: str, message: str, remedy: str, reason: str) -> Problem:
+    return Problem(manifest.origin.locate(field), field, message, remedy, reason, manifest.name)
+
+
+class _AddressBook:
+    """Hands out addresses: the manifest's word first, then what an environment already has, then a free one."""
+
+    def __init__(self, wanted: Sequence[Manifest], observed: Observed, *, restart: bool) -> None:
+        self._observed = observed
+        self._host = observed.host
+        self._restart = restart
+        self.held: list[str] = []
+        self._taken = addresses.taken(observed, [manifest.name for manifest in wanted])
+        self._pinned = {m.name: address for m in wanted if (address := self._kept(m))}
+        self._used = set(self._taken)
+        for name, address in self._pinned.items():
+            self._used.add(address)
+            self._taken.setdefault(address, marks.instance_name(name))
+        self._free: Iterator[str] = addresses.free(self._host.subnet, self._used)
+
+    def settle(self, manifest: Manifest) -> DesiredEnvironment | Problem:
+        """The desired environment with its address, or why there is none."""
+        declared = manifest.environment.spec.network.ipv4
+        present = addresses.pinned(self._observed, manifest.name)
+        if declared is None:
+            address = self._pinned.get(manifest.name) or next(self._free, None)
+            if address is None:
+                return _refuse(
+                    manifest,
+                    "spec.network.ipv4",
+                    f"the bridge's subnet {self._host.subnet.network} has no free address left",
+                    "retire environments or give the bridge a larger subnet",
+                    "SubnetFull",
+                )
+            self._used.add(address)
+            return desire(manifest, self._host, address)
+        problem = self._unusable(manifest, str(declared))
+        if problem is not None:
+            return problem
+        self._used.add(str(declared))
+        desired = desire(manifest, self._host, str(declared))
+        if present is not None and present != desired.address and self._must_wait(desired):
+            self.held.append(manifest.name)
+            return desire(manifest, self._host, present)
+        return desired
+
+    def _kept(self, manifest: Manifest) -> str | None:
+        declared = manifest.environment.spec.network.ipv4
+        if declared is not None:
+            return str(declared)
+        address = addresses.pinned(self._observed, manifest.name)
+        if address is None or not addresses.usable(self._host.subnet, address):
+            return None
+        if address not in self._taken:
+            return address
+        # Somebody was given the same address. A running guest keeps what it has: Incus refuses the other one's start.
+        instance = self._observed.instances.get(marks.instance_name(manifest.name))
+        return address if instance is not None and instance.status is InstanceStatus.RUNNING else None
+
+    def _unusable(self, manifest: Manifest, address: str) -> Problem | None:
+        subnet = self._host.subnet
+        if not addresses.usable(subnet, address):
+            return _refuse(
+                manifest,
+                "spec.network.ipv4",
+                f"{address} is not an address that a guest can have in {subnet.network}",
+                f"write one between {subnet.network[1]} and {subnet.network[-2]} other than {subnet.ip}",
+                "AddressInvalid",
+            )
+        holder = self._taken.get(address)
+        if holder is not None and holder != marks.instance_name(manifest.name):
+            return _refuse(
+                manifest,
+                "spec.network.ipv4",
+                f"{address} is in use by {holder}",
+                "write another address, or leave the field out to have one chosen",
+                "AddressInUse",
+            )
+        return None
+
+    def _must_wait(self, desired: DesiredEnvironment) -> bool:
+        instance = self._observed.instances.get(desired.instance)
+        if instance is None or instance.status is not InstanceStatus.RUNNING or self._restart:
+            return False
+        drifted = instance.config.get(marks.APPLIED) == desired.digest
+        return not drifted and instance.devices.get(NIC_DEVICE, {}).get("ipv4.address") is not None

@@ -1,0 +1,192 @@
+"""What goes away: environments whose manifest is gone or has expired. Access first, data only after a grace period."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from containarium.model import marks
+from containarium.model.action import (
+    Action,
+    Change,
+    DeleteAccount,
+    DeleteInstance,
+    Impact,
+    LockAccount,
+    StopInstance,
+    UpdateInstance,
+    WriteAccountKeys,
+)
+from containarium.model.manifest import Manifest
+from containarium.model.observed import Account, Instance, InstanceStatus, Observed
+from containarium.model.quantity import Duration
+from containarium.plan.decision import EnvironmentPlan, Verb
+from containarium.plan.desired import deletion_mark
+from containarium.plan.resolve import owned_account
+
+_DEFAULT_DELETION = "Retire;7d"
+_REACHED_RETIRED = "retired"
+"""Stands where the digest stood, so that bringing the manifest back is no drift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """One environment on its way out, with everything of it that is still here."""
+
+    name: str
+    instance: Instance | None
+    account: Account | None
+    orphan_keys: bool
+    deletion: str
+    why: str
+
+    @property
+    def retired(self) -> bool:
+        """Whether its retirement has been written down already."""
+        return self.instance is not None and bool(self.instance.config.get(marks.RETIRED))
+
+
+class Policy(NamedTuple):
+    """A deletion mark, read back."""
+
+    keep: bool
+    grace: timedelta
+    backup: bool
+
+
+def policy(mark: str) -> Policy:
+    """Read ``Retire;7d;backup``. Anything unreadable means: keep it."""
+    kind, _, rest = mark.partition(";")
+    grace, _, backup = rest.partition(";")
+    try:
+        return Policy(kind != "Retire", Duration.parse(grace).delta, backup == "backup")
+    except ValueError:
+        return Policy(True, timedelta.max, False)
+
+
+def departures(observed: Observed, kept: frozenset[str], expired: tuple[Manifest, ...]) -> tuple[Departure, ...]:
+    """Everything of ours that no manifest in ``kept`` asks for, sorted by name."""
+    gone = {manifest.name: manifest for manifest in expired}
+    names = {
+        environment
+        for instance in observed.instances.values()
+        if (environment := instance.config.get(marks.ENVIRONMENT)) is not None
+        and instance.name == marks.instance_name(environment)
+    }
+    names |= {account.name for account in observed.accounts.values() if owned_account(account)} | observed.orphan_keys
+    return tuple(_departure(name, observed, gone.get(name)) for name in sorted(names - kept))
+
+
+def _departure(name: str, observed: Observed, manifest: Manifest | None) -> Departure:
+    instance = observed.instances.get(marks.instance_name(name))
+    if instance is not None and instance.config.get(marks.ENVIRONMENT) != name:
+        instance = None
+    account = observed.accounts.get(name)
+    if account is not None and not owned_account(account):
+        account = None
+    mark = instance.config.get(marks.DELETION, _DEFAULT_DELETION) if instance is not None else _DEFAULT_DELETION
+    return Departure(
+        name=name,
+        instance=instance,
+        account=account,
+        orphan_keys=name in observed.orphan_keys,
+        deletion=deletion_mark(manifest) if manifest is not None else mark,
+        why=f"expired on {manifest.environment.spec.expires}" if manifest is not None else "its manifest is gone",
+    )
+
+
+def retire(departure: Departure, now: datetime) -> EnvironmentPlan:
+    """Cut access, stop the container, write the dates down. For a retired one: whatever of this was undone."""
+    actions = (*_access(departure), *_rest(departure, now))
+    if not actions:
+        return EnvironmentPlan(departure.name, Verb.NONE)
+    verb = Verb.REPAIR if departure.retired else Verb.RETIRE
+    return EnvironmentPlan(departure.name, verb, actions, reason=departure.why)
+
+
+def _access(departure: Departure) -> Iterator[Action]:
+    name, account = departure.name, departure.account
+    if departure.orphan_keys or (account is not None and account.keys is not None):
+        change = Change("account.keys", "present", None)
+        yield WriteAccountKeys(environment=name, account=name, lines=(), changes=(change,))
+    if account is not None and not account.expired:
+        change = Change("account", "open", "locked")
+        yield LockAccount(environment=name, account=name, changes=(change,))
+    if account is not None and departure.instance is None:
+        # With no container left, the account is all there is: it holds no data and can go at once.
+        yield DeleteAccount(environment=name, account=name, changes=(Change("account", "present", None),))
+
+
+def _rest(departure: Departure, now: datetime) -> Iterator[Action]:
+    instance, name = departure.instance, departure.name
+    if instance is None:
+        return
+    config: dict[str, str] = {}
+    changes: list[Change] = []
+    if not departure.retired:
+        rule = policy(departure.deletion)
+        until = "" if rule.keep else _stamp(_later(now, rule.grace))
+        config |= {
+            marks.RETIRED: _stamp(now),
+            marks.PRUNE_AFTER: until,
+            marks.DELETION: departure.deletion,
+            marks.APPLIED: _REACHED_RETIRED,
+        }
+        changes.append(Change("retired", None, f"data kept until {until}" if until else "data kept"))
+    if instance.config.get("boot.autostart") != "false":
+        config["boot.autostart"] = "false"
+        changes.append(Change("spec.autostart", instance.config.get("boot.autostart"), "false"))
+    if config:
+        yield UpdateInstance(environment=name, instance=instance.name, config=config, changes=tuple(changes))
+    if instance.status is not InstanceStatus.STOPPED:
+        change = Change("spec.running", instance.status.value, InstanceStatus.STOPPED.value)
+        yield StopInstance(environment=name, instance=instance.name, changes=(change,))
+
+
+def due(departure: Departure, now: datetime) -> bool:
+    """Whether the grace period of a retired environment is over. Its own instance says so, nothing else does."""
+    if departure.instance is None or not departure.retired:
+        return False
+    until = departure.instance.config.get(marks.PRUNE_AFTER, "")
+    try:
+        return bool(until) and datetime.fromisoformat(until) <= now
+    except ValueError:
+        return False
+
+
+def protected(departure: Departure) -> bool:
+    """Whether protection stands on the live object, whatever any file says."""
+    return departure.instance is not None and departure.instance.config.get(
+        "security.protection.delete", ""
+    ).lower() in ("true", "1", "yes", "on")
+
+
+def prune(departure: Departure) -> EnvironmentPlan:
+    """Delete the data of an environment whose grace period is over."""
+    name = departure.name
+    actions: list[Action] = list(_access(departure))
+    if departure.instance is not None:
+        if departure.instance.status is not InstanceStatus.STOPPED:
+            actions.append(StopInstance(environment=name, instance=departure.instance.name))
+        change = Change("instance", departure.instance.name, None, Impact.LIVE)
+        actions.append(
+            DeleteInstance(
+                environment=name, instance=departure.instance.name, reason="grace period over", changes=(change,)
+            )
+        )
+    if departure.account is not None:
+        actions.append(DeleteAccount(environment=name, account=name, changes=(Change("account", "present", None),)))
+    return EnvironmentPlan(name, Verb.PRUNE, tuple(actions), reason="its grace period is over")
+
+
+def _later(now: datetime, grace: timedelta) -> datetime:
+    try:
+        return now + grace
+    except OverflowError:
+        return datetime.max.replace(tzinfo=now.tzinfo)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
