@@ -1,0 +1,1 @@
+"""One pass over a host, and what keeps passes going."""
