@@ -146,7 +146,6 @@ class _AddressBook:
     def settle(self, manifest: Manifest) -> DesiredEnvironment | Problem:
         """The desired environment with its address, or why there is none."""
         declared = manifest.environment.spec.network.ipv4
-        present = addresses.pinned(self._observed, manifest.name)
         if declared is None:
             address = self._pinned.get(manifest.name) or next(self._free, None)
             if address is None:
@@ -164,6 +163,7 @@ class _AddressBook:
             return problem
         self._used.add(str(declared))
         desired = desire(manifest, self._host, str(declared))
+        present = addresses.pinned(self._observed, manifest.name)
         if present is not None and present != desired.address and self._must_wait(desired):
             self.held.append(manifest.name)
             return desire(manifest, self._host, present)
