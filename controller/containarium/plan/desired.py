@@ -107,7 +107,7 @@ def _config(manifest: Manifest) -> dict[str, str]:
         "security.idmap.isolated": "true",
         "boot.autostart": "true" if spec.autostart else "false",
         "snapshots.schedule": spec.snapshots.schedule if spec.snapshots else "",
-        "snapshots.expiry": str(spec.snapshots.keep) if spec.snapshots else "",
+        "snapshots.expiry": spec.snapshots.keep.incus if spec.snapshots else "",
         marks.ENVIRONMENT: manifest.name,
         marks.IMAGE: spec.image,
         marks.DELETION: deletion_mark(manifest),

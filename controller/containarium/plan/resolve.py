@@ -18,8 +18,6 @@ from containarium.model.quantity import parse_bytes
 from containarium.plan import addresses
 from containarium.plan.desired import NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment, desire
 
-SUSPEND_ANNOTATION = "containarium.dev/suspend"
-
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -46,7 +44,7 @@ def resolve(manifests: Sequence[Manifest], observed: Observed, today: date, *, r
     expired: list[Manifest] = []
     for manifest in sorted(manifests, key=lambda m: m.name):
         environment = manifest.environment
-        if environment.metadata.annotations.get(SUSPEND_ANNOTATION) == "true":
+        if environment.metadata.suspended:
             suspended.append(manifest.name)
         elif _placed_elsewhere(environment, observed.host):
             elsewhere.append(manifest.name)

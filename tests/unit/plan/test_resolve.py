@@ -1,0 +1,136 @@
+"""Refusals, names and addresses."""
+
+from __future__ import annotations
+
+import pytest
+
+from containarium.model.observed import InstanceStatus
+from containarium.plan.planner import make_plan
+from containarium.simulate.somebody import Somebody
+from tests.builders import Site, manifest
+
+BOX = "alice-container"
+
+
+def test_a_foreign_instance_of_that_name_is_a_conflict_and_stays_as_it_is() -> None:
+    site = Site(manifest("alice"))
+    Somebody(site.world).foreign_instance(BOX)
+    before = site.world.snapshot()
+    result = site.run()
+    assert [(problem.reason, problem.field) for problem in result.last.problems] == [("Conflict", "metadata.name")]
+    assert str(result.last.problems[0]).startswith("alice.yaml:1:1: metadata.name: an Incus instance")
+    assert site.world.snapshot() == before
+
+
+def test_a_foreign_account_of_that_name_is_a_conflict_and_stays_as_it_is() -> None:
+    site = Site(manifest("alice"), manifest("bob"))
+    Somebody(site.world).add_account("alice")
+    before = site.world.account("alice")
+    result = site.run()
+    assert [problem.environment for problem in result.last.problems] == ["alice"]
+    assert site.world.account("alice") == before
+    assert BOX not in site.world.instances
+    assert "bob-container" in site.world.instances
+
+
+def test_a_shrinking_disk_is_refused_and_nothing_of_the_edit_is_applied() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    before = site.world.snapshot()
+    site.declare(manifest("alice", resources={"disk": "10GiB", "cpu": "1"}))
+    result = site.run()
+    assert [problem.reason for problem in result.last.problems] == ["DiskShrinkRefused"]
+    assert result.last.problems[0].field == "spec.resources.disk"
+    assert site.world.snapshot() == before
+
+
+def test_addresses_are_distinct_stable_and_never_somebody_elses() -> None:
+    site = Site(manifest("bob"), manifest("carol", network={"ipv4": "10.0.3.50"}))
+    somebody = Somebody(site.world)
+    somebody.foreign_instance("gitlab", address="10.0.3.2")
+    somebody.foreign_instance("leased", running=True)
+    leased = site.world.lease("leased")
+    assert site.run().converged
+    address = {name: instance.addresses for name, instance in site.world.instances.items()}
+    assert address["carol-container"] == ("10.0.3.50",)
+    assert address["bob-container"][0] not in {"10.0.3.1", "10.0.3.2", "10.0.3.50", leased}
+
+    site.declare(*site.load.manifests, manifest("alice"))
+    site.run()
+    assert site.world.instances["bob-container"].addresses == address["bob-container"]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("10.0.4.7", "AddressInvalid"),
+        ("10.0.3.0", "AddressInvalid"),
+        ("10.0.3.255", "AddressInvalid"),
+        ("10.0.3.1", "AddressInvalid"),
+        ("10.0.3.9", "AddressInUse"),
+    ],
+)
+def test_an_impossible_address_is_refused(address: str, reason: str) -> None:
+    site = Site(manifest("alice", network={"ipv4": address}))
+    Somebody(site.world).foreign_instance("gitlab", address="10.0.3.9")
+    result = site.run()
+    assert [problem.reason for problem in result.last.problems] == [reason]
+    assert BOX not in site.world.instances
+
+
+def test_a_full_subnet_refuses_one_environment_and_serves_the_others() -> None:
+    names = [f"user{number:03}" for number in range(254)]
+    site = Site(*(manifest(name, running=False) for name in names))
+    plan = make_plan(site.load, site.host.observe(), site.now)
+    assert [(problem.environment, problem.reason) for problem in plan.problems] == [("user253", "SubnetFull")]
+    assert len(plan.environments) == 253
+
+
+def test_a_new_address_of_a_running_guest_waits_for_an_allowed_restart() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    site.declare(manifest("alice", network={"ipv4": "10.0.3.200"}))
+    assert not site.run().last.pending
+    assert site.world.instances[BOX].addresses == ("10.0.3.2",)
+    assert site.run(restart=True).first.pending
+    assert site.world.instances[BOX].addresses == ("10.0.3.200",)
+    account = site.world.account("alice")
+    assert account is not None
+    assert account.keys is not None
+    assert 'permitopen="10.0.3.200:22"' in account.keys[0]
+    assert site.run().converged
+
+
+def test_a_suspended_environment_is_left_alone_and_not_retired() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    Somebody(site.world).stop(BOX)
+    site.declare(manifest("alice", annotations={"containarium.dev/suspend": "true"}))
+    result = site.run()
+    assert result.last.suspended == ("alice",)
+    assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+
+
+def test_an_environment_placed_elsewhere_is_neither_made_nor_retired_here() -> None:
+    site = Site(manifest("alice"), manifest("bob"))
+    site.run()
+    site.declare(
+        manifest("alice", placement={"host": "other"}), manifest("bob"), manifest("dave", placement={"host": "other"})
+    )
+    result = site.run()
+    assert result.last.elsewhere == ("alice", "dave")
+    assert site.world.instances[BOX].status is InstanceStatus.RUNNING
+    assert "dave-container" not in site.world.instances
+
+
+def test_an_environment_that_is_not_to_run_is_made_and_left_stopped_until_it_is() -> None:
+    site = Site(manifest("alice", running=False))
+    assert site.run().converged
+    assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+    site.declare(manifest("alice"))
+    result = site.run()
+    assert result.converged
+    assert not any(change.drift for plan in result.done for change in plan.changes)
+    inside = site.world.inside(BOX)
+    assert inside is not None
+    assert inside.guest.user

@@ -1,0 +1,195 @@
+"""What goes away, when, and what keeps it here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from containarium.model import marks
+from containarium.model.observed import InstanceStatus
+from containarium.model.problem import Location, Problem
+from containarium.plan.decision import Suspicion, Verb
+from containarium.plan.planner import make_plan
+from containarium.simulate.somebody import Somebody
+from tests.builders import Site, load, manifest
+
+BOX = "alice-container"
+
+
+def settled(*names: str, **spec: Any) -> Site:
+    site = Site(*(manifest(name, **spec) for name in names))
+    assert site.run().converged
+    return site
+
+
+def without(site: Site, *names: str) -> None:
+    site.declare(*(m for m in site.load.manifests if m.name not in names))
+
+
+def test_a_missing_manifest_cuts_access_and_keeps_the_data() -> None:
+    site = settled("alice", "bob", "carol")
+    without(site, "alice")
+    result = site.run()
+    assert [(plan.name, plan.verb) for plan in result.done] == [("alice", Verb.RETIRE)]
+    account = site.world.account("alice")
+    instance = site.world.instances[BOX]
+    assert account is not None
+    assert account.expired
+    assert account.keys is None
+    assert instance.status is InstanceStatus.STOPPED
+    assert instance.config["boot.autostart"] == "false"
+    assert instance.config[marks.PRUNE_AFTER] == "2026-11-29T12:00:00+00:00"
+    assert not site.run().first.pending
+
+
+def test_access_is_cut_before_anything_else() -> None:
+    site = settled("alice", "bob", "carol")
+    without(site, "alice")
+    plan = make_plan(site.load, site.host.observe(), site.now)
+    kinds = [action.kind for action in plan.environments[0].actions]
+    assert kinds == ["WriteAccountKeys", "LockAccount", "UpdateInstance", "StopInstance"]
+
+
+def test_bringing_the_manifest_back_brings_everything_back() -> None:
+    site = settled("alice", "bob")
+    everything = site.load
+    without(site, "alice")
+    site.run()
+    site.wait(days=3)
+    site.load = everything
+    assert site.run().converged
+    account = site.world.account("alice")
+    assert account is not None
+    assert not account.expired
+    assert account.keys
+    assert site.world.instances[BOX].status is InstanceStatus.RUNNING
+    assert marks.RETIRED not in site.world.instances[BOX].config
+
+
+def test_data_goes_only_after_the_grace_period() -> None:
+    site = settled("alice", "bob", deletion={"grace": "7d"})
+    without(site, "alice")
+    site.run()
+    site.wait(days=6, hours=23)
+    site.run()
+    assert BOX in site.world.instances
+    site.wait(hours=1)
+    assert [plan.verb for plan in site.run().done] == [Verb.PRUNE]
+    assert BOX not in site.world.instances
+    assert site.world.account("alice") is None
+    assert site.run().converged
+
+
+@pytest.mark.parametrize(
+    ("deletion", "reason"),
+    [({"protect": True}, Suspicion.PROTECTED), ({"backup": True}, Suspicion.BACKUP)],
+    ids=["protected", "backup asked for"],
+)
+def test_what_may_not_be_deleted_is_held_back_and_said(deletion: dict[str, bool], reason: Suspicion) -> None:
+    site = settled("alice", "bob", deletion=deletion)
+    without(site, "alice")
+    site.run()
+    site.wait(days=365)
+    result = site.run()
+    assert [interlock.reason for interlock in result.last.interlocks] == [reason]
+    assert BOX in site.world.instances
+
+
+def test_the_policy_retain_never_prunes() -> None:
+    site = settled("alice", "bob", deletion={"policy": "Retain"})
+    without(site, "alice")
+    site.run()
+    site.wait(days=3650)
+    assert site.run().converged
+    assert BOX in site.world.instances
+
+
+def test_an_expired_environment_retires_on_the_day_after() -> None:
+    site = settled("alice", "bob", expires="2026-11-22")
+    site.wait(hours=13)
+    # Both expire at once, which is more than may go in one pass.
+    assert site.run().first.unsafe
+    site.declare(manifest("alice", expires="2026-11-22"), manifest("bob"))
+    assert site.run().done[0].reason == "expired on 2026-11-22"
+    assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("total", "leaving", "blocked"), [(1, 1, False), (3, 2, True), (9, 2, True), (10, 2, False), (10, 3, True)]
+)
+def test_more_than_a_fifth_needs_approval_of_exactly_that_set(total: int, leaving: int, blocked: bool) -> None:
+    names = [f"user{number}" for number in range(total)]
+    site = settled(*names)
+    without(site, *names[:leaving])
+    if not site.load.manifests:
+        site.load = load(complete=True)
+    plan = site.run().first
+    assert plan.unsafe is blocked
+    stopped = [i for i in site.world.instances.values() if i.status is InstanceStatus.STOPPED]
+    assert len(stopped) == (0 if blocked else leaving)
+    if blocked:
+        digest = plan.interlocks[0].digest
+        without(site, names[-1])
+        assert site.run(approved=frozenset({digest})).first.unsafe, "approved for another set"
+        site.declare(*(manifest(name) for name in names[leaving:]))
+        assert not site.run(approved=frozenset({digest})).last.pending
+        assert len(site.run().last.retired) == leaving
+
+
+def test_nothing_goes_while_the_source_was_not_read_whole() -> None:
+    site = settled("alice", "bob")
+    site.load = load(manifest("bob"), complete=False)
+    result = site.run()
+    assert [interlock.reason for interlock in result.first.interlocks] == [Suspicion.SOURCE_INCOMPLETE]
+    assert site.world.instances[BOX].status is InstanceStatus.RUNNING
+
+
+def test_nothing_goes_while_any_manifest_is_broken_and_the_others_are_still_worked_on() -> None:
+    site = settled("alice", "bob")
+    broken = Problem(Location("alice.yaml", 3, 1), "spec", "is no mapping", "write one")
+    site.load = load(manifest("bob", packages=["git"]), problems=[broken])
+    result = site.run()
+    assert [interlock.reason for interlock in result.first.interlocks] == [Suspicion.MANIFEST_ERRORS]
+    assert [plan.name for plan in result.done] == ["bob"]
+    assert site.world.instances[BOX].status is InstanceStatus.RUNNING
+    account = site.world.account("alice")
+    assert account is not None
+    assert account.keys
+
+
+def test_what_was_undone_on_a_retired_environment_is_done_again() -> None:
+    site = settled("alice", "bob")
+    without(site, "alice")
+    site.run()
+    somebody = Somebody(site.world)
+    somebody.start(BOX)
+    somebody.put_host_keys("alice", ["ssh-ed25519 AAAA mallory"])
+    result = site.run()
+    assert result.converged
+    assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+    account = site.world.account("alice")
+    assert account is not None
+    assert account.keys is None
+
+
+def test_an_unreadable_date_on_an_instance_keeps_the_data() -> None:
+    site = settled("alice", "bob")
+    without(site, "alice")
+    site.run()
+    Somebody(site.world).set_config(BOX, marks.PRUNE_AFTER, "soon")
+    site.wait(days=3650)
+    site.run()
+    assert BOX in site.world.instances
+
+
+def test_a_foreign_instance_and_account_never_retire() -> None:
+    site = settled("alice", "bob")
+    somebody = Somebody(site.world)
+    somebody.foreign_instance("gitlab-container", running=True)
+    somebody.add_account("gitlab")
+    assert site.run().converged
+    assert site.world.instances["gitlab-container"].status is InstanceStatus.RUNNING
+    account = site.world.account("gitlab")
+    assert account is not None
+    assert not account.expired
