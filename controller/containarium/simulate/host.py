@@ -1,0 +1,203 @@
+"""The simulated host: the ``Host`` protocol over a ``World``.
+
+Every action is a generator that yields the name of its next sub-step. Between two sub-steps the world is free for
+others, and the fault source decides what happens there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from containarium.model import marks
+from containarium.model.action import (
+    Action,
+    AwaitLogin,
+    CreateInstance,
+    DeleteAccount,
+    DeleteInstance,
+    EnableService,
+    EnsureAccount,
+    InstallPackages,
+    InstanceAction,
+    LockAccount,
+    LockGuestRoot,
+    RestartInstance,
+    SetUpUser,
+    StartInstance,
+    StopInstance,
+    UpdateInstance,
+    WriteAccountKeys,
+    WriteGuestKeys,
+)
+from containarium.model.host import HostError, Progress, TerminalError, silent
+from containarium.model.observed import Instance, InstanceStatus, Look, Observed
+from containarium.simulate import accounts, guests, incus
+from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
+from containarium.simulate.world import World
+
+STEP_SECONDS = 0.01
+"""How far the clock goes with every sub-step, so that no two things happen at the same time."""
+
+
+class SimulatedHost:
+    """A ``Host`` in memory. After a ``Crash``, a new one over the same world is the controller's next life."""
+
+    def __init__(self, world: World, faults: Faults = no_faults, *, step_seconds: float = STEP_SECONDS) -> None:
+        self.world = world
+        self._faults = faults
+        self._step_seconds = step_seconds
+
+    def observe(self, look: Look = Look.DEEP) -> Observed:
+        """Look at everything and change nothing."""
+        self._pass(Boundary(LOOK))
+        return self.world.snapshot(look)
+
+    def execute(self, action: Action, progress: Progress = silent) -> None:
+        """Carry out one action, sub-step by sub-step."""
+        steps = _steps(self.world, action)
+        while True:
+            with self.world.lock:
+                step = next(steps, None)
+            if step is None:
+                break
+            progress(step)
+            self._pass(Boundary(step, action))
+            self.world.clock.advance(self._step_seconds)
+        self._pass(Boundary(DONE, action))
+
+    def _pass(self, boundary: Boundary) -> None:
+        strike(self._faults(boundary), boundary, self.world)
+
+
+def boundaries(world: World, actions: Iterable[Action]) -> tuple[Boundary, ...]:
+    """Every boundary that these actions would pass in this world, which stays as it is.
+
+    The n-th of them (from 1) is the one at which ``Scripted({n: Kill()})`` strikes. An action that fails ends there,
+    and the next one is tried.
+    """
+    recorder = Recorder()
+    host = SimulatedHost(world.copy(), recorder)
+    for action in actions:
+        with suppress(HostError):
+            host.execute(action)
+    return recorder.of_actions
+
+
+def _ours(world: World, action: InstanceAction) -> Instance | None:
+    instance = world.instance(action.instance)
+    if instance is not None and instance.config.get(marks.ENVIRONMENT) != action.environment:
+        raise TerminalError(
+            f"the instance {action.instance} is not ours",
+            remedy="choose another name for the environment, or rename that instance",
+            reason="Conflict",
+        )
+    return instance
+
+
+def _steps(world: World, action: Action) -> Iterator[str]:
+    """The sub-steps of an action, ownership checked before each of them."""
+    if not isinstance(action, InstanceAction):
+        yield from _account_steps(world, action)
+        return
+    _ours(world, action)
+    for step in _instance_steps(world, action):
+        yield step
+        _ours(world, action)
+
+
+def _account_steps(world: World, action: Action) -> Iterator[str]:
+    match action:
+        case EnsureAccount(account=name, environment=environment):
+            yield from accounts.ensure(world, name, environment)
+        case WriteAccountKeys(account=name, environment=environment, lines=lines):
+            accounts.ours(world, name, environment)
+            yield "writing the keys file"
+            accounts.write_keys(world, name, environment, lines)
+        case LockAccount(account=name, environment=environment):
+            accounts.ours(world, name, environment)
+            yield "letting the account expire"
+            accounts.lock(world, name, environment)
+        case DeleteAccount(account=name, environment=environment):
+            yield from accounts.delete(world, name, environment)
+        case _:
+            raise TypeError(f"unknown action {action.kind}")
+
+
+def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
+    name = action.instance
+    match action:
+        case CreateInstance():
+            yield from _create(world, action)
+        case DeleteInstance():
+            if world.instance(name) is not None:
+                incus.check_protection(world.instances[name])
+                if world.instances[name].status is not InstanceStatus.STOPPED:
+                    yield "stopping the instance by force"
+                    incus.stop(world, name)
+                yield "deleting the instance"
+                incus.delete(world, name)
+        case UpdateInstance(config=config, devices=devices):
+            incus.refuse_shrinking(world, name, devices)
+            yield "patching the instance"
+            incus.patch(world, name, config, devices)
+        case StartInstance():
+            incus.the_instance(world, name)
+            yield "starting the instance"
+            incus.start(world, name)
+        case StopInstance():
+            incus.the_instance(world, name)
+            yield "stopping the instance"
+            incus.stop(world, name)
+        case RestartInstance():
+            incus.the_instance(world, name)
+            yield "stopping the instance"
+            incus.stop(world, name)
+            yield "starting the instance"
+            incus.start(world, name)
+        case _:
+            yield from _guest_steps(world, action)
+
+
+def _create(world: World, action: CreateInstance) -> Iterator[str]:
+    """A half-born row of ours is thrown away first; one that was made whole is kept as it is."""
+    name = action.instance
+    present = world.instance(name)
+    if present is not None and incus.startable(present):
+        return
+    incus.check_image(world, action.image)
+    if present is not None:
+        yield "deleting the half-born instance"
+        incus.delete(world, name)
+    yield "inserting the row"
+    incus.insert_row(world, name, action.config, action.devices)
+    yield "unpacking the image"
+    incus.unpack(world, name, action.image)
+
+
+def _guest_steps(world: World, action: InstanceAction) -> Iterator[str]:
+    name = action.instance
+    guests.enter(world, name)
+    match action:
+        case SetUpUser():
+            yield from guests.set_up(world, action)
+        case WriteGuestKeys(keys=keys):
+            yield "writing authorized_keys"
+            guests.write_keys(world, name, keys)
+        case InstallPackages(packages=packages):
+            for package in packages:
+                guests.check_package(world, package)
+            for package in packages:
+                yield f"installing {package}"
+                guests.install(world, name, package)
+        case EnableService(service=service):
+            yield f"enabling {service}"
+            guests.enable(world, name, service)
+        case LockGuestRoot():
+            yield "locking root"
+            guests.lock_root(world, name)
+        case AwaitLogin(address=address):
+            yield f"waiting for {address}:22"
+            guests.await_login(world, name, address)
+        case _:
+            raise TypeError(f"unknown action {action.kind}")

@@ -1,0 +1,236 @@
+"""What Incus does to an instance, and what it refuses. Every function is one indivisible sub-step."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+
+from containarium.model.host import TerminalError, WaitingError
+from containarium.model.observed import Guest, Instance, InstanceStatus
+from containarium.model.quantity import parse_bytes
+from containarium.simulate.inside import IMAGES, PROVIDES, REMOTES, Image, Inside
+from containarium.simulate.world import World
+
+NEVER_USED = "1970-01-01T00:00:00Z"
+TEMPLATE = "volatile.apply_template"
+POWER = "volatile.last_state.power"
+PROTECTION = "security.protection.delete"
+_CPUS = re.compile(r"\d+|\d+(-\d+)?(,\d+(-\d+)?)*")
+
+
+def the_instance(world: World, name: str) -> Instance:
+    """The instance, or the error that Incus' 404 becomes."""
+    instance = world.instance(name)
+    if instance is None:
+        raise TerminalError(f"there is no instance {name}", remedy="look again", reason="NotFound")
+    return instance
+
+
+def startable(instance: Instance) -> bool:
+    """Whether the creation of the instance came to its end."""
+    return TEMPLATE in instance.config or POWER in instance.config
+
+
+def check_image(world: World, image: str) -> Image:
+    """The image, or the error of one that nobody has."""
+    if image in world.images:
+        return world.images[image]
+    if image.startswith(REMOTES):
+        return IMAGES["guest"]
+    raise TerminalError(f"there is no image {image}", remedy="name another image", reason="ImageUnavailable")
+
+
+def insert_row(world: World, name: str, config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> None:
+    """The first half of a creation: a row in the database, which can never start."""
+    _check_devices(devices)
+    if world.instance(name) is not None:
+        raise TerminalError(f"an instance {name} exists", reason="Conflict")
+    given = {key: value for key, value in config.items() if value != ""}
+    world.put_instance(
+        Instance(
+            name,
+            InstanceStatus.STOPPED,
+            {**given, "volatile.uuid": f"sim-{world.clock.monotonic():.6f}"},
+            devices,
+            created_at=world.clock.stamp(),
+            last_used_at=NEVER_USED,
+        )
+    )
+
+
+def unpack(world: World, name: str, image: str) -> None:
+    """The second half: the root file system, and the note that it was never started."""
+    source = check_image(world, image)
+    instance = the_instance(world, name)
+    provided = frozenset().union(*(PROVIDES.get(package, frozenset()) for package in source.packages))
+    guest = Guest(
+        packages=source.packages | provided,
+        ssh="openssh-server" in source.packages,
+        docker="docker.io" in source.packages,
+    )
+    config = {
+        **instance.config,
+        TEMPLATE: "create",
+        "image.description": image,
+        "volatile.eth0.hwaddr": _mac(name),
+    }
+    world.change_instance(name, config=config)
+    world.put_instance(world.instances[name], Inside(guest=guest, memory=source.memory, disk=source.disk))
+
+
+def start(world: World, name: str) -> None:
+    """Start or thaw; nothing when it runs."""
+    instance = the_instance(world, name)
+    if instance.status is InstanceStatus.RUNNING:
+        return
+    if instance.status is InstanceStatus.FROZEN:
+        world.change_instance(name, status=InstanceStatus.RUNNING)
+        return
+    inside = world.inside(name)
+    if inside is None or not startable(instance):
+        raise TerminalError(
+            f"{name} was never made whole and can never start",
+            remedy="delete it and create it again",
+            reason="HalfBorn",
+        )
+    _check_addresses(world, name, instance.addresses)
+    _check_space(instance, inside)
+    config = {key: value for key, value in instance.config.items() if key != TEMPLATE}
+    world.change_instance(
+        name,
+        status=InstanceStatus.RUNNING,
+        config={**config, POWER: "RUNNING"},
+        last_used_at=world.clock.stamp(),
+    )
+    world.lease(name)
+
+
+def stop(world: World, name: str) -> None:
+    """Stop; nothing when it is stopped."""
+    instance = the_instance(world, name)
+    if instance.status is InstanceStatus.STOPPED:
+        return
+    world.change_instance(name, status=InstanceStatus.STOPPED, config={**instance.config, POWER: "STOPPED"})
+
+
+def patch(world: World, name: str, config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> None:
+    """Merge config keys ("" removes one) and replace whole devices, all or nothing.
+
+    One trap is Incus' own: where the guest has filled its disk the change is made, and an error returned all the same.
+    """
+    instance = the_instance(world, name)
+    inside = world.inside(name)
+    _check_devices(devices)
+    _check_cpus(config.get("limits.cpu", ""))
+    for device, wanted in devices.items():
+        address = wanted.get("ipv4.address", "")
+        if address and address != instance.devices.get(device, {}).get("ipv4.address"):
+            _check_addresses(world, name, [address])
+    _check_memory(instance, inside, config.get("limits.memory", ""))
+    size = devices.get("root", {}).get("size", "")
+    resized = size and size != instance.devices.get("root", {}).get("size")
+    if resized and inside is not None and _bytes("size", size) <= inside.disk:
+        raise TerminalError(f"{name} uses more disk than {size}", remedy="give it more", reason="QuotaExceeded")
+    merged = {**instance.config, **config}
+    world.change_instance(
+        name,
+        config={key: value for key, value in merged.items() if value != ""},
+        devices={**instance.devices, **devices},
+    )
+    if inside is not None:
+        _check_space(world.instances[name], inside)
+
+
+def refuse_shrinking(world: World, name: str, devices: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse to make a disk smaller: Incus tries, and leaves it half done."""
+    present = the_instance(world, name).devices
+    for device, wanted in devices.items():
+        before, after = present.get(device, {}).get("size", ""), wanted.get("size", "")
+        if 0 < _bytes("size", after) < _bytes("size", before):
+            raise TerminalError(
+                f"the disk {device} of {name} cannot shrink from {before} to {after}",
+                remedy="set resources.disk to at least its present size",
+                reason="ShrinkRefused",
+            )
+
+
+def _check_memory(instance: Instance, inside: Inside | None, wanted: str) -> None:
+    memory = _bytes("limits.memory", wanted)
+    if instance.status is not InstanceStatus.STOPPED and inside is not None and 0 < memory < inside.memory:
+        raise WaitingError(
+            f"{instance.name} uses more memory than {wanted}",
+            retry_after=60.0,
+            remedy="end processes in it, or restart it",
+            reason="MemoryInUse",
+        )
+
+
+def delete(world: World, name: str) -> None:
+    """Delete with all data; nothing when there is none."""
+    instance = world.instance(name)
+    if instance is None:
+        return
+    check_protection(instance)
+    if instance.status is not InstanceStatus.STOPPED:
+        raise TerminalError(f"{name} is running", remedy="stop it first", reason="Running")
+    world.drop_instance(name)
+
+
+def check_protection(instance: Instance) -> None:
+    """Refuse to delete what is protected on the object itself."""
+    if instance.config.get(PROTECTION, "").lower() in {"true", "1", "yes", "on"}:
+        raise TerminalError(
+            f"{instance.name} is protected against deletion",
+            remedy=f"take the protection away (incus config unset {instance.name} {PROTECTION})",
+            reason="Protected",
+        )
+
+
+def _mac(name: str) -> str:
+    digest = zlib.crc32(name.encode()).to_bytes(4)
+    return f"00:16:3e:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}"
+
+
+def _check_addresses(world: World, name: str, addresses: Iterable[str]) -> None:
+    """Another instance holds its static address whether it runs or not."""
+    for address in addresses:
+        others = world.holders(address) - {name}
+        if others:
+            raise TerminalError(
+                f"{address} of {name} is also that of {min(others)}",
+                remedy="give one of them another address",
+                reason="AddressInUse",
+            )
+
+
+def _check_space(instance: Instance, inside: Inside) -> None:
+    size = _bytes("size", instance.devices.get("root", {}).get("size", ""))
+    if 0 < size <= inside.disk:
+        raise TerminalError(f"{instance.name} has filled its disk", remedy="grow it", reason="QuotaExceeded")
+
+
+def _check_cpus(cpus: str) -> None:
+    """A count, or a set of CPUs; Incus does not ask whether the host has them."""
+    if cpus and not _CPUS.fullmatch(cpus):
+        raise _unreadable("limits.cpu", cpus)
+
+
+def _bytes(key: str, value: str) -> int:
+    """A size in bytes, 0 where none is set or it is a percentage."""
+    if not value or value.endswith("%"):
+        return 0
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        raise _unreadable(key, value) from None
+
+
+def _unreadable(key: str, value: str) -> TerminalError:
+    return TerminalError(f"{key} cannot be {value!r}", remedy="correct the manifest", reason="InvalidConfiguration")
+
+
+def _check_devices(devices: Mapping[str, Mapping[str, str]]) -> None:
+    for name, device in devices.items():
+        if "type" not in device:
+            raise TerminalError(f"device {name} has no type", reason="InvalidConfiguration")

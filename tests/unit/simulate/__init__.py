@@ -1,0 +1,1 @@
+"""The simulator says the truth about itself."""
