@@ -1,0 +1,1 @@
+"""End-to-end tests: a real host, a real laptop, no mock."""

@@ -1,0 +1,69 @@
+"""Everything in this folder runs on a real, disposable host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.people import Person
+    from tests.e2e.site import Facts, Site
+    from tests.lab.host import LabHost
+    from tests.lab.laptop import Laptop
+
+HERE = Path(__file__).parent
+TIMEOUT = 900  # the first test of a run may have to build the images
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, and give them time."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.fixture(scope="session")
+def site(lab_host: LabHost, laptop: Laptop) -> Site:
+    """Give the session's host, prepared, with the image `guest`, and nobody on it yet."""
+    from tests.e2e.site import IMAGE, Site
+
+    site = Site(lab_host, laptop)
+    site.containarium("host", "prepare", timeout=300)
+    lab_host.import_guest_image(IMAGE)
+    return site
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two people with a converged environment each, and a third with keys but no environment."""
+
+    site: Site
+    alice: Person
+    bob: Person
+    carol: Person
+    alice_config: Path
+    """ssh configuration, exported for alice: `alice.ssh(alice_config, "alice", "true")`."""
+    bob_config: Path
+
+    def facts(self, name: str) -> Facts:
+        """What there is of alice or bob."""
+        return self.site.environment(name)
+
+
+@pytest.fixture(scope="module")
+def pair(site: Site) -> Pair:
+    """Give alice (Docker) and bob (three kinds of key), as declared and nobody else declared. Leave them so."""
+    from tests.e2e.people import KEY_TYPES
+
+    site.purge(set(site.declared()) - {"alice", "bob"})
+    alice, bob = site.person("alice"), site.person("bob")
+    big = {"memory": "1GiB", "disk": "4GiB", "processes": 1024}
+    site.declare("alice", docker=True, resources=big)
+    site.declare("bob", sshKeys=[bob.public(kind) for kind in KEY_TYPES])
+    site.apply()
+    return Pair(site, alice, bob, site.person("carol"), site.export("alice"), site.export("bob"))
