@@ -1,0 +1,151 @@
+"""Whatever somebody alters behind its back, the next run puts right, exactly that, and calls it drift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.site import JUMP_KEYS, instance_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.site import Site
+
+NAME = "ivan"
+BOX = instance_of(NAME)
+
+
+@pytest.fixture(scope="module")
+def ivan(site: Site) -> Iterator[Site]:
+    """Give the site with ivan on it, as declared."""
+    site.purge(site.declared())
+    site.declare(NAME)
+    site.apply()
+    yield site
+    site.purge([NAME])
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Something done by hand as root, and the fields that the next run names and mends."""
+
+    name: str
+    act: Callable[[Site], object]
+    fields: frozenset[str]
+
+
+def incus(*args: str) -> Callable[[Site], object]:
+    return lambda site: site.host.incus(*args)
+
+
+def host(*args: str) -> Callable[[Site], object]:
+    return lambda site: site.host.run(list(args))
+
+
+def guest(*args: str) -> Callable[[Site], object]:
+    return lambda site: site.inside(NAME, *args)
+
+
+def append_key(site: Site) -> None:
+    stranger = site.person("mallory").public()
+    line = f'restrict,port-forwarding,permitopen="*:*" {stranger}'
+    site.host.run(["sh", "-c", 'echo "$1" >> "$2"', "append", line, f"{JUMP_KEYS}/{NAME}"])
+
+
+DRIFTS = [
+    Drift("cpu limit", incus("config", "set", BOX, "limits.cpu=2"), frozenset({"spec.resources.cpu"})),
+    Drift("memory limit", incus("config", "unset", BOX, "limits.memory"), frozenset({"spec.resources.memory"})),
+    Drift("nesting", incus("config", "set", BOX, "security.nesting=true"), frozenset({"spec.docker.nesting"})),
+    Drift("autostart", incus("config", "set", BOX, "boot.autostart=false"), frozenset({"spec.autostart"})),
+    Drift(
+        "spoof filter",
+        incus("config", "device", "set", BOX, "eth0", "security.mac_filtering=false"),
+        frozenset({"isolation.mac_filtering"}),
+    ),
+    Drift("container stopped", incus("stop", "--force", BOX), frozenset({"spec.running"})),
+    Drift("container paused", incus("pause", BOX), frozenset({"spec.running"})),
+    Drift("account deleted", host("userdel", NAME), frozenset({"account"})),
+    Drift("account given a shell", host("usermod", "-s", "/bin/bash", NAME), frozenset({"account.shell"})),
+    Drift("account locked", host("usermod", "-L", NAME), frozenset({"account.password"})),
+    Drift("account given a password", host("usermod", "-p", "$6$x$y", NAME), frozenset({"account.password"})),
+    Drift("account in another group", host("usermod", "-aG", "adm", NAME), frozenset({"account.groups"})),
+    Drift("account expired", host("usermod", "-e", "1", NAME), frozenset({"account.expiry"})),
+    Drift("key appended on the host", append_key, frozenset({"account.keys"})),
+    Drift("keys removed on the host", host("rm", f"{JUMP_KEYS}/{NAME}"), frozenset({"account.keys"})),
+    Drift("key removed in the guest", guest("rm", f"/home/{NAME}/.ssh/authorized_keys"), frozenset({"guest.keys"})),
+    Drift("root's password in the guest", guest("usermod", "-p", "$6$x$y", "root"), frozenset({"guest.root.password"})),
+    Drift(
+        "sudo taken away in the guest", guest("rm", f"/etc/sudoers.d/90-containarium-{NAME}"), frozenset({"guest.sudo"})
+    ),
+    Drift("ssh disabled in the guest", guest("systemctl", "disable", "--now", "ssh"), frozenset({"guest.ssh"})),
+]
+
+
+def lasting(config: dict[str, str]) -> dict[str, str]:
+    """Config without what every start and every change leaves behind."""
+    passing = ("volatile.", "user.containarium.restart-since")
+    return {key: value for key, value in config.items() if not key.startswith(passing)}
+
+
+@pytest.mark.parametrize("case", DRIFTS, ids=lambda case: case.name.replace(" ", "-"))
+def test_the_next_run_repairs_exactly_that(ivan: Site, case: Drift) -> None:
+    before = ivan.environment(NAME)
+    made, address = before.instance["created_at"], before.address
+    case.act(ivan)
+
+    said = ivan.plan()
+    (planned,) = said["environments"]
+    changes = [change for action in planned["actions"] for change in action["changes"]]
+    assert {change["field"] for change in changes} == case.fields | ({"account.keys"} & {c["field"] for c in changes})
+    assert all(change["drift"] for change in changes)
+    assert planned["verb"] == "repair"
+    ivan.apply()
+
+    after = ivan.environment(NAME)
+    assert after.instance["created_at"] == made
+    assert after.address == address
+    assert after.status == "Running"
+    assert after.shell == "/usr/sbin/nologin"
+    assert after.password == "*"
+    assert after.groups == ("containarium-jump",)
+    assert after.keys == before.keys
+    assert lasting(after.config) == lasting(before.config)
+    assert not any(e["actions"] for e in ivan.plan()["environments"])
+    ivan.wait_login(NAME, ivan.export(NAME))
+
+
+def test_a_container_deleted_by_hand_comes_back_at_its_address(ivan: Site) -> None:
+    address = ivan.environment(NAME).address
+    ivan.host.incus("delete", "--force", BOX)
+    (planned,) = ivan.plan()["environments"]
+    assert planned["verb"] == "create"
+    assert all(change["drift"] for change in planned["actions"][0]["changes"])
+    ivan.apply()
+    assert ivan.environment(NAME).address == address
+    ivan.wait_login(NAME, ivan.export(NAME))
+
+
+def test_what_is_not_ours_is_neither_touched_nor_mentioned(ivan: Site) -> None:
+    site = ivan
+    site.host.incus("profile", "create", "theirs", check=False)
+    site.host.incus("profile", "set", "theirs", "user.note=keep")
+    site.host.incus("profile", "add", BOX, "theirs")
+    site.host.incus("config", "set", BOX, "user.backup=weekly")
+    site.host.incus("config", "device", "add", BOX, "scratch", "disk", "source=/srv", "path=/mnt/scratch")
+    site.host.incus("init", "guest", "gitlab", "--storage=default", check=False)
+    site.host.run(["useradd", "-m", "operator2"], check=False)
+    before = site.snapshot()
+    assert site.plan()["environments"] == []
+    site.host.incus("config", "set", BOX, "limits.cpu=2")
+    said = site.containarium("apply", timeout=120)
+    spoken = said.stdout + said.stderr
+    assert not any(word in spoken for word in ("gitlab", "operator2", "user.backup", "scratch", "theirs"))
+    assert site.snapshot() == before
+    site.host.incus("config", "device", "remove", BOX, "scratch")
+    site.host.incus("profile", "remove", BOX, "theirs")
+    site.host.incus("delete", "--force", "gitlab")
+    site.host.run(["userdel", "-r", "operator2"], check=False)

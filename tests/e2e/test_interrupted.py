@@ -1,0 +1,60 @@
+"""Ten applies killed at random moments; the next one ends with everything as declared."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from tests.e2e.site import instance_of
+
+if TYPE_CHECKING:
+    from tests.e2e.site import Site
+
+NAMES = ("nina", "oscar", "paul")
+KILLS = 10
+_RUN_AND_KILL = """
+import os, signal, subprocess, sys, time
+run = subprocess.Popen(["containarium", "apply"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, start_new_session=True)
+time.sleep(float(sys.argv[1]))
+ended = run.poll()
+if ended is None:
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+print("ended" if ended is not None else "killed")
+"""
+
+
+def test_ten_killed_applies_and_then_one_more(site: Site) -> None:
+    chance = random.Random(2026)
+    killed = 0
+    site.purge(site.declared())
+    try:
+        for attempt in range(KILLS):
+            for name in NAMES:
+                # Every attempt has something to do, whatever the one before it got done.
+                site.declare(
+                    name, resources={"memory": f"{300 + attempt}MiB"}, packages=["tree"] if attempt > 4 else []
+                )
+            if attempt in (3, 7):
+                site.host.incus("delete", "--force", instance_of(NAMES[attempt % 3]), check=False)
+            delay = chance.uniform(0.3, 4.0 if attempt < 5 else 7.0)
+            said = site.host.run(["python3", "-c", _RUN_AND_KILL, f"{delay:.2f}"], timeout=60).stdout.strip()
+            killed += said == "killed"
+        assert killed >= KILLS // 2, "most runs ended before they were killed: the test has lost its point"
+        site.apply()
+        for name in NAMES:
+            facts = site.environment(name)
+            assert facts.status == "Running"
+            assert facts.config["limits.memory"] == f"{300 + KILLS - 1}MiB"
+            assert facts.password == "*"
+            assert facts.groups == ("containarium-jump",)
+            assert site.inside(name, "tree", "--version").returncode == 0
+            site.wait_login(name, site.export(name))
+        assert site.plan()["environments"] == []
+        leftovers = site.host.run(
+            ["sh", "-c", "ls /etc/*.lock /etc/ssh/containarium/keys/.* 2>/dev/null || true"]
+        ).stdout
+        assert not [line for line in leftovers.split() if line.endswith((".lock", ".tmp")) and "pwd" not in line]
+    finally:
+        site.purge(NAMES)
