@@ -1,0 +1,1 @@
+"""The only code that changes a machine: Incus, guests, accounts, sshd."""

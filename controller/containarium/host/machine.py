@@ -1,0 +1,94 @@
+"""The real host: looks at it, and carries out actions on it. What the rest of the program knows is model.host.Host."""
+
+from __future__ import annotations
+
+import socket
+
+from containarium.host import command
+from containarium.host.guest import GuestHands
+from containarium.host.images import Images
+from containarium.host.incus import Incus
+from containarium.host.instances import Instances
+from containarium.host.look import GuestLook
+from containarium.host.nicfilters import NicFilters
+from containarium.host.observe import Accounts, observe
+from containarium.host.power import Power
+from containarium.host.settings import HostSettings
+from containarium.model import action as act
+from containarium.model.host import Progress, TerminalError, silent
+from containarium.model.observed import Look, Observed
+
+
+class Machine:
+    """This machine. Safe to share between threads; nothing is kept between two looks but unchanged guests' packages."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        accounts: Accounts,
+        *,
+        name: str = "",
+        run: command.Run = command.run,
+    ) -> None:
+        """Connects to Incus at the first use. ``name`` is the host's, its own host name by default."""
+        self._settings = settings
+        self._name = name or socket.gethostname()
+        self._accounts = accounts
+        self._incus = Incus(settings)
+        self._instances = Instances(self._incus, NicFilters(self._incus, run), settings)
+        self._power = Power(self._incus, self._instances)
+        self._images = Images(self._incus, settings, run)
+        self._look = GuestLook(self._incus, settings)
+        self._guests = GuestHands(self._incus, self._instances)
+
+    def observe(self, look: Look = Look.DEEP) -> Observed:
+        """Look at everything and change nothing. Two requests, however many instances there are."""
+        return observe(
+            self._settings, self._name, self._incus, self._instances, self._accounts, self._look.inside, look
+        )
+
+    def execute(self, action: act.Action, progress: Progress = silent) -> None:
+        """Carry out one action, checking ownership first. Raises HostError."""
+        match action:
+            case act.AccountAction():
+                self._on_account(action, progress)
+            case act.InstanceAction():
+                self._on_instance(action, progress)
+            case _:
+                raise _unknown(action)
+
+    def _on_instance(self, action: act.InstanceAction, progress: Progress) -> None:
+        match action:
+            case act.CreateInstance():
+                self._instances.create(action, self._images.ensure(action.image, progress), progress)
+            case act.DeleteInstance():
+                self._instances.delete(action, progress)
+            case act.UpdateInstance():
+                self._instances.update(action)
+            case act.StartInstance():
+                self._power.start(action.instance, action.environment, progress)
+            case act.StopInstance():
+                self._power.stop(action.instance, action.environment, progress)
+            case act.RestartInstance():
+                self._power.restart(action.instance, action.environment, progress)
+            case _:
+                self._guests.execute(action, progress)
+
+    def _on_account(self, action: act.AccountAction, progress: Progress) -> None:
+        match action:
+            case act.EnsureAccount():
+                self._accounts.ensure(action.account, progress)
+            case act.WriteAccountKeys():
+                self._accounts.write_keys(action.account, action.lines)
+            case act.LockAccount():
+                self._accounts.lock(action.account)
+            case act.DeleteAccount():
+                self._accounts.delete(action.account)
+            case _:
+                raise _unknown(action)
+
+
+def _unknown(action: act.Action) -> TerminalError:
+    return TerminalError(
+        f"this host cannot carry out {type(action).__name__}", remedy="update containarium", reason="UnknownAction"
+    )

@@ -1,0 +1,39 @@
+"""Where things are on a host, and what they are called. One frozen value, handed to everything in host/."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def _incus_dir() -> Path:
+    return Path(os.environ.get("INCUS_DIR", "/var/lib/incus"))
+
+
+def _incus_socket() -> Path:
+    return Path(os.environ.get("INCUS_SOCKET") or _incus_dir() / "unix.socket")
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Paths and names; the defaults are those of a host made by ``containarium host prepare``.
+
+    INCUS_DIR and INCUS_SOCKET are honoured as Incus' own client does.
+    """
+
+    incus_dir: Path = field(default_factory=_incus_dir)
+    incus_socket: Path = field(default_factory=_incus_socket)
+    bridge: str = "incusbr0"
+    subnet: str = "10.0.3.1/24"
+    """Only used when the bridge is made."""
+    pool: str = "default"
+    acl: str = "containarium"
+    etc: Path = Path("/etc")
+    """Holds passwd, group, shadow, subuid and ssh/."""
+    jump_keys: Path = Path("/etc/ssh/containarium/keys")
+    """Root-owned folder with one file of authorised keys per jump account."""
+    sshd_drop_in: Path = Path("/etc/ssh/sshd_config.d/50-containarium.conf")
+    manifests: Path = Path("/etc/containarium/environments")
+    state: Path = Path("/var/lib/containarium")
+    runtime: Path = Path("/run/containarium")

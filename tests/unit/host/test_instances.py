@@ -1,0 +1,75 @@
+"""Instances as Incus lists them."""
+
+from __future__ import annotations
+
+import pytest
+
+from containarium.host.instances import half_born, parse
+from containarium.host.leases import parse_leases, parse_reservation
+from containarium.host.power import has_address
+from containarium.model import marks
+from containarium.model.observed import InstanceStatus
+
+
+def test_parse() -> None:
+    raw = {
+        "name": "alice-container",
+        "status": "Running",
+        "config": {marks.ENVIRONMENT: "alice"},
+        "devices": {"root": {"type": "disk"}},
+        "expanded_devices": {
+            "root": {"type": "disk", "ipv4.address": "192.0.2.9"},
+            "eth0": {"type": "nic", "ipv4.address": "192.0.2.7"},
+            "eth1": {"type": "nic", "ipv4.address": "none"},
+            "eth2": {"type": "nic"},
+        },
+        "created_at": "2026-01-01T00:00:00Z",
+        "last_used_at": "1970-01-01T00:00:00Z",
+    }
+    found = parse(raw)
+    assert found.status is InstanceStatus.RUNNING
+    assert found.addresses == ("192.0.2.7",)
+    assert found.devices == {"root": {"type": "disk"}}
+    assert parse({"name": "x", "status": "Moving", "config": None}).status is InstanceStatus.OTHER
+
+
+@pytest.mark.parametrize(
+    ("status", "config", "expected"),
+    [
+        ("Stopped", {"volatile.uuid": "x"}, True),
+        ("Stopped", {"volatile.apply_template": "create"}, False),
+        ("Stopped", {"volatile.last_state.power": "STOPPED"}, False),
+        ("Stopped", {marks.APPLIED: "0123"}, False),
+        ("Running", {}, False),
+    ],
+)
+def test_half_born(status: str, config: dict[str, str], expected: bool) -> None:
+    assert half_born({"status": status, "config": config}) is expected
+
+
+def test_addresses_that_others_can_reach() -> None:
+    def state(name: str, family: str, scope: str) -> dict[str, object]:
+        return {"network": {name: {"addresses": [{"family": family, "scope": scope}]}}}
+
+    assert has_address(state("eth0", "inet", "global"))
+    assert not has_address(state("eth0", "inet6", "link"))
+    assert not has_address(state("lo", "inet", "global"))
+    assert not has_address({"network": None})
+
+
+def test_leases() -> None:
+    text = (
+        "1795316582 10:66:6a:20:00:f5 192.0.2.100 alice-container ff:6a\n"
+        "1795316582 10:66:6a:20:00:f6 192.0.2.101 * 01:10\n"
+        "1795316582 2 fd42::1 alice-container 00:01\n"
+        "duid 00:01:00\nnonsense\n"
+    )
+    assert dict(parse_leases(text)) == {"192.0.2.100": "alice-container", "192.0.2.101": ""}
+
+
+def test_reservations() -> None:
+    assert dict(parse_reservation("10:66:6a:20:00:f5,192.0.2.100,alice-container\n")) == {
+        "192.0.2.100": "alice-container"
+    }
+    assert dict(parse_reservation("10:66:6a:93:47:15,b0-container\n")) == {}
+    assert dict(parse_reservation("10:66:6a:93:47:15,192.0.2.3,[fd42::1],c\n")) == {"192.0.2.3": "c"}
