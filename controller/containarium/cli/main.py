@@ -1,0 +1,102 @@
+"""The command ``containarium``: its commands by group, and the one place where errors end."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from containarium import __version__
+from containarium.cli import errors, export, hostcmd, manifests, run, show
+from containarium.cli.output import say
+from containarium.cli.wiring import Wiring
+
+_GARBAGE = 50_000
+"""A command lives for a moment: looking for garbage while it imports would take a tenth of its time."""
+_HELP = """Keep the Linux environments of this host as their YAML manifests declare them.
+
+Start with: containarium host prepare, then containarium plan, then containarium apply.
+"""
+_MANIFESTS, _CONVERGE, _LOOK, _HOST = "Manifests", "Plan and apply", "Look", "This host"
+
+app = typer.Typer(
+    name="containarium",
+    help=_HELP,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("plan", rich_help_panel=_CONVERGE)(run.plan)
+app.command("apply", rich_help_panel=_CONVERGE)(run.apply)
+app.command("list", rich_help_panel=_LOOK)(show.list_)
+app.command("info", rich_help_panel=_LOOK)(show.info)
+app.command("export", rich_help_panel=_LOOK)(export.export)
+app.command("validate", rich_help_panel=_MANIFESTS)(manifests.validate)
+app.command("schema", rich_help_panel=_MANIFESTS)(manifests.schema)
+app.add_typer(hostcmd.app, name="host", rich_help_panel=_HOST)
+app.command("doctor", rich_help_panel=_HOST)(hostcmd.doctor)
+
+
+@app.command("version", rich_help_panel=_HOST)
+def version() -> None:
+    """Print the version."""
+    say(f"containarium {__version__}")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Without a command, show the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+root.__doc__ = _HELP
+
+
+def run_command(arguments: Sequence[str], wired: Wiring | None = None) -> int:
+    """Run one command line and return its exit code. Nothing but BrokenPipeError and SystemExit gets out."""
+    wired = wired if wired is not None else Wiring()
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(list(arguments), prog_name="containarium", standalone_mode=False, obj=wired)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        return errors.interrupted()
+    except Exception as error:  # noqa: BLE001 - the end of the line: whatever it is, a person is told in one
+        return errors.explain(error, wired.settings.state, root=wired.is_root())
+    if code == errors.INTERRUPTED:
+        return errors.interrupted()
+    return code if isinstance(code, int) else errors.OK
+
+
+def main() -> NoReturn:
+    """The entry point of the command."""
+    gc.set_threshold(_GARBAGE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = run_command(sys.argv[1:])
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = errors.FAILED
+    sys.exit(code)

@@ -1,0 +1,173 @@
+"""Environments as list and info show them: plain data, told from a survey. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from containarium.cli.survey import Survey
+from containarium.model import marks
+from containarium.model.observed import Account, Instance, Password
+from containarium.model.status import Condition, ConditionStatus
+from containarium.plan.addresses import pinned
+from containarium.plan.conditions import DRIFTED, READY, summarise
+from containarium.plan.desired import ROOT_DEVICE
+from containarium.plan.resolve import owned_account
+
+ABSENT = "Absent"
+"""Status of an environment that has no container here."""
+
+
+def owned_instance(survey: Survey, name: str) -> Instance | None:
+    """The instance of an environment, None where there is none or it is somebody else's."""
+    instance = survey.observed.instances.get(marks.instance_name(name))
+    return instance if instance is not None and instance.config.get(marks.ENVIRONMENT) == name else None
+
+
+def names(survey: Survey) -> list[str]:
+    """Every environment that is declared here or present here, sorted. Nothing foreign is among them."""
+    plan, observed = survey.plan, survey.observed
+    found = {environment.name for environment in plan.environments}
+    found.update(plan.unchanged, plan.suspended, plan.elsewhere, plan.retired)
+    found.update(problem.environment for problem in plan.problems if problem.environment)
+    found.update(
+        environment
+        for instance in observed.instances.values()
+        if (environment := instance.config.get(marks.ENVIRONMENT)) and owned_instance(survey, environment) is instance
+    )
+    found.update(account.name for account in observed.accounts.values() if owned_account(account))
+    return sorted(found)
+
+
+def rows(survey: Survey) -> list[dict[str, Any]]:
+    """What list shows, sorted by name."""
+    conditions = summarise(survey.plan, survey.observed)
+    return [_row(survey, name, _conditions(survey, name, conditions)) for name in names(survey)]
+
+
+def details(survey: Survey, name: str) -> dict[str, Any]:
+    """What info shows of one environment, which has to be among ``names``."""
+    conditions = _conditions(survey, name, summarise(survey.plan, survey.observed))
+    instance = owned_instance(survey, name)
+    config = instance.config if instance is not None else {}
+    row = _row(survey, name, conditions)
+    return {
+        "name": name,
+        "container": marks.instance_name(name),
+        "user": name,
+        "status": row["status"],
+        "ip": row["ip"],
+        "resources": {
+            "cpu": config.get("limits.cpu", ""),
+            "memory": config.get("limits.memory", ""),
+            "disk": row["quota"],
+            "processes": config.get("limits.processes", ""),
+        },
+        "autostart": row["autostart"],
+        "image": config.get(marks.IMAGE, ""),
+        "created": instance.created_at if instance is not None else "",
+        "last_used": instance.last_used_at if instance is not None else "",
+        "retired": config.get(marks.RETIRED, ""),
+        "retired_until": config.get(marks.PRUNE_AFTER, ""),
+        "jump_account": _account(survey.observed.accounts.get(name)),
+        "keys": _keys(survey, name),
+        "ready": row["ready"],
+        "drift": row["drift"],
+        "conditions": [_condition(condition) for condition in conditions],
+    }
+
+
+def _row(survey: Survey, name: str, conditions: tuple[Condition, ...]) -> dict[str, Any]:
+    instance = owned_instance(survey, name)
+    config = instance.config if instance is not None else {}
+    ready = next(condition for condition in conditions if condition.type == READY)
+    drift = next((condition.message for condition in conditions if condition.type == DRIFTED), "")
+    return {
+        "name": name,
+        "status": instance.status.value if instance is not None else ABSENT,
+        "ip": (pinned(survey.observed, name) or "") if instance is not None else "",
+        "quota": instance.devices.get(ROOT_DEVICE, {}).get("size", "") if instance is not None else "",
+        "autostart": config.get("boot.autostart") == "true",
+        "ready": {"status": ready.status.value, "reason": ready.reason, "message": ready.message},
+        "drift": drift.split(", ") if drift else [],
+    }
+
+
+def _conditions(survey: Survey, name: str, known: Mapping[str, tuple[Condition, ...]]) -> tuple[Condition, ...]:
+    """The conditions of an environment; what no summary knows has at least an unknown Ready."""
+    found = known.get(name, ())
+    if any(condition.type == READY for condition in found):
+        return found
+    reason, message = _why_unknown(survey, name)
+    return (Condition(READY, ConditionStatus.UNKNOWN, reason, message), *found)
+
+
+def _why_unknown(survey: Survey, name: str) -> tuple[str, str]:
+    if not survey.declared:
+        return "NoManifests", "there are no manifests to compare it with"
+    if name in survey.plan.elsewhere:
+        return "Elsewhere", "its manifest places it on another host"
+    for interlock in survey.plan.interlocks:
+        if name in interlock.environments:
+            return interlock.reason.value, str(interlock)
+    return "NotDeclared", "no manifest names it"
+
+
+def _condition(condition: Condition) -> dict[str, str]:
+    return {
+        "type": condition.type,
+        "status": condition.status.value,
+        "reason": condition.reason,
+        "message": condition.message,
+    }
+
+
+def _account(account: Account | None) -> dict[str, str]:
+    """The jump account in a word, and what is not as it should be."""
+    if account is None:
+        return {"state": "missing", "detail": ""}
+    if not owned_account(account):
+        return {"state": "foreign", "detail": f"uid {account.uid} is not ours"}
+    odd = []
+    if account.shell != marks.JUMP_SHELL:
+        odd.append(f"shell {account.shell}")
+    if account.password is not Password.NONE:
+        odd.append(f"password {account.password.value}")
+    if account.groups - {marks.JUMP_GROUP}:
+        odd.append(f"groups {', '.join(sorted(account.groups - {marks.JUMP_GROUP}))}")
+    if account.subordinate_ids:
+        odd.append("subordinate ids")
+    if not account.keys:
+        odd.append("no keys")
+    state = "locked" if account.expired else "altered" if odd else "active"
+    return {"state": state, "detail": "; ".join(odd)}
+
+
+def _keys(survey: Survey, name: str) -> list[dict[str, Any]]:
+    """Every key by its fingerprint: those the manifest declares, and those the jump account accepts."""
+    from containarium.model.sshkey import SSHKey
+
+    account = survey.observed.accounts.get(name)
+    lines = account.keys or () if account is not None and owned_account(account) else ()
+    installed: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        # A line of ours is options, a blank, and the key; there is no blank within the options.
+        try:
+            key = SSHKey.parse(line.partition(" ")[2])
+        except ValueError:
+            installed[f"unreadable: {line[:40]}"] = ("", "")
+        else:
+            installed[key.fingerprint] = (key.type, key.comment)
+    declared = {
+        key.fingerprint: (key.type, key.comment) for m in survey.load.manifests if m.name == name for key in m.keys
+    }
+    return [
+        {
+            "fingerprint": fingerprint,
+            "type": kind,
+            "comment": comment,
+            "declared": fingerprint in declared,
+            "installed": fingerprint in installed,
+        }
+        for fingerprint, (kind, comment) in sorted((installed | declared).items())
+    ]

@@ -1,0 +1,83 @@
+"""The text of an ssh client configuration for one environment, and of the known_hosts that goes with it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from containarium.cli.errors import CommandError
+
+HEADER = "# Written by containarium export"
+"""First line of every file that export writes, and may write again."""
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]*[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a person reaches an environment: the jump host's name and port, and the container behind it."""
+
+    name: str
+    address: str
+    jump_host: str
+    jump_port: int
+    key: str
+    known_hosts: str
+
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.jump_host):
+            raise CommandError(f"{self.jump_host!r} is neither a host name nor an address", "correct --jump-host")
+
+    @property
+    def jump_alias(self) -> str:
+        """What the jump host is called in the configuration."""
+        return f"{self.name}-jump"
+
+    @property
+    def jump_pattern(self) -> str:
+        """What ssh calls the jump host in known_hosts."""
+        return self.jump_host if self.jump_port == 22 else f"[{self.jump_host}]:{self.jump_port}"
+
+    @property
+    def key_alias(self) -> str:
+        """What the container is called in known_hosts: its address means another machine behind another jump host."""
+        return f"{self.name}-container.{self.jump_host}"
+
+
+def config(route: Route) -> str:
+    """Two Host blocks. ``IdentitiesOnly``: a laptop with many keys would be banned before the right one is tried."""
+    shared = [
+        f"    User {route.name}",
+        f"    IdentityFile {quoted(route.key)}",
+        "    IdentitiesOnly yes",
+        f"    UserKnownHostsFile {quoted(route.known_hosts)}",
+    ]
+    lines = [
+        f"Host {route.name}",
+        f"    HostName {route.address}",
+        f"    HostKeyAlias {route.key_alias}",
+        f"    ProxyJump {route.jump_alias}",
+        *shared,
+        "",
+        f"Host {route.jump_alias}",
+        f"    HostName {route.jump_host}",
+        f"    Port {route.jump_port}",
+        *shared,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def known_hosts(route: Route, guest: Sequence[str], jump_host: Sequence[str]) -> str:
+    """One line per host key."""
+    lines = [f"{route.jump_pattern} {key}" for key in jump_host]
+    lines += [f"{route.key_alias} {key}" for key in guest]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def quoted(path: str) -> str:
+    """A file name as ssh_config wants it: blanks in quotes, and no percent sign taken for a token."""
+    if not path or not path.isprintable() or any(char in path for char in "\"'\\"):
+        raise CommandError(f"ssh cannot be told a file name such as {path!r}", "use one without quotes and backslashes")
+    doubled = path.replace("%", "%%")
+    return f'"{doubled}"' if " " in path or "#" in path else doubled

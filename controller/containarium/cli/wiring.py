@@ -1,0 +1,98 @@
+"""What the commands work with. ``main`` makes one for this machine, tests hand in their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import typer
+
+from containarium.cli.errors import CommandError
+from containarium.host.settings import HostSettings
+
+if TYPE_CHECKING:
+    from containarium.host.doctor import Finding
+    from containarium.host.prepare import Step
+    from containarium.model.host import Host, Progress
+
+
+class Prepare(Protocol):
+    """Makes a machine ready, see ``containarium.host.prepare``."""
+
+    def __call__(self, settings: HostSettings, *, install: bool, progress: Progress) -> Sequence[Step]: ...
+
+
+class HostKeys(Protocol):
+    """Where the public host keys come from that an exported known_hosts vouches for. Never from the network."""
+
+    def of_guest(self, instance: str) -> Sequence[str]:
+        """``type blob`` of every host key of a guest."""
+        ...
+
+    def of_jump_host(self) -> Sequence[str]:
+        """``type blob`` of every host key of this machine's own sshd."""
+        ...
+
+    def jump_host_name(self) -> str:
+        """The name or address under which others reach this machine."""
+        ...
+
+
+def _machine(settings: HostSettings) -> Host:
+    from containarium.host.accounts import Accounts
+    from containarium.host.machine import Machine
+
+    return Machine(settings, Accounts(settings))
+
+
+def _host_keys(settings: HostSettings) -> HostKeys:
+    from containarium.host.hostkeys import MachineHostKeys
+
+    return MachineHostKeys(settings)
+
+
+def _prepare(settings: HostSettings, *, install: bool, progress: Progress) -> Sequence[Step]:
+    from containarium.host.prepare import prepare
+
+    return prepare(settings, install=install, progress=progress)
+
+
+def _examine(settings: HostSettings) -> Sequence[Finding]:
+    from containarium.host.doctor import examine
+
+    return examine(settings)
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
+def _root() -> bool:
+    return os.geteuid() == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Collaborators of the commands, each made only when a command asks for it."""
+
+    settings: HostSettings = field(default_factory=HostSettings)
+    host: Callable[[HostSettings], Host] = _machine
+    host_keys: Callable[[HostSettings], HostKeys] = _host_keys
+    prepare: Prepare = _prepare
+    examine: Callable[[HostSettings], Sequence[Finding]] = _examine
+    clock: Callable[[], datetime] = _utc
+    is_root: Callable[[], bool] = _root
+
+    def require_root(self, command: str) -> None:
+        """Refuse in one line what only root can do."""
+        if not self.is_root():
+            raise CommandError(f"needs root: sudo containarium {command}")
+
+
+def wiring(context: typer.Context) -> Wiring:
+    """The wiring of the running command."""
+    found = context.find_object(Wiring)
+    return found if found is not None else Wiring()

@@ -1,0 +1,141 @@
+"""A command line over a simulated host, with a folder of manifests of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from containarium.cli.main import run_command
+from containarium.cli.wiring import Wiring
+from containarium.host.doctor import Finding
+from containarium.host.prepare import Step
+from containarium.host.settings import HostSettings
+from containarium.model.host import Host, Progress
+from containarium.simulate.faults import Faults, no_faults
+from containarium.simulate.host import SimulatedHost
+from containarium.simulate.somebody import Somebody
+from containarium.simulate.world import World
+from tests.builders import NOW, public_key
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass
+class FakeHostKeys:
+    """Host keys that a test chose."""
+
+    guest: Sequence[str] = ("ssh-ed25519 GUEST",)
+    jump: Sequence[str] = ("ssh-ed25519 JUMP", "ssh-rsa JUMP")
+    name: str = "jump.example.org"
+
+    def of_guest(self, instance: str) -> Sequence[str]:
+        """The same for every guest."""
+        assert instance.endswith("-container")
+        return self.guest
+
+    def of_jump_host(self) -> Sequence[str]:
+        """The jump host's."""
+        return self.jump
+
+    def jump_host_name(self) -> str:
+        """The jump host's name."""
+        return self.name
+
+
+@dataclass
+class Shell:
+    """Runs commands as a person would, on a host that is only simulated."""
+
+    capsys: pytest.CaptureFixture[str]
+    folder: Path
+    settings: HostSettings
+    world: World = field(default_factory=World)
+    faults: Faults = no_faults
+    keys: FakeHostKeys = field(default_factory=FakeHostKeys)
+    steps: Sequence[Step] = ()
+    findings: Sequence[Finding] = ()
+    prepared: list[tuple[HostSettings, bool]] = field(default_factory=list)
+    """What ``host prepare`` was asked for."""
+    now: datetime = NOW
+    root: bool = True
+
+    def __call__(self, *arguments: str) -> Ended:
+        """Run one command line."""
+        wired = Wiring(
+            settings=self.settings,
+            host=self._host,
+            host_keys=lambda _settings: self.keys,
+            prepare=self._prepare,
+            examine=lambda _settings: self.findings,
+            clock=lambda: self.now,
+            is_root=lambda: self.root,
+        )
+        code = run_command(arguments, wired)
+        out, err = self.capsys.readouterr()
+        return Ended(code, out, err)
+
+    @property
+    def somebody(self) -> Somebody:
+        """Does things behind the controller's back."""
+        return Somebody(self.world)
+
+    def declare(self, *names: str, **spec: Any) -> None:
+        """Write a manifest for each name."""
+        self.folder.mkdir(exist_ok=True)
+        for name in names:
+            self.write(f"{name}.yaml", yaml.safe_dump(document(name, **spec)))
+
+    def write(self, name: str, text: str) -> None:
+        """Write any file into the folder."""
+        (self.folder / name).write_text(text)
+
+    def _prepare(self, settings: HostSettings, *, install: bool, progress: Progress) -> Sequence[Step]:
+        self.prepared.append((settings, install))
+        progress("making the bridge")
+        return self.steps
+
+    def _host(self, _settings: HostSettings) -> Host:
+        return SimulatedHost(self.world, self.faults)
+
+
+def document(name: str, **spec: Any) -> dict[str, Any]:
+    """A manifest as plain data."""
+    return {
+        "apiVersion": "containarium.dev/v1",
+        "kind": "Environment",
+        "metadata": {"name": name},
+        "spec": {"image": "bootstrap:debian/12", "sshKeys": [public_key(name)], **spec},
+    }
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Give a shell with an empty folder of manifests and everything else below the test's own folder."""
+    monkeypatch.delenv("CONTAINARIUM_DEBUG", raising=False)
+    settings = HostSettings(
+        etc=tmp_path / "etc",
+        manifests=tmp_path / "environments",
+        state=tmp_path / "state",
+        runtime=tmp_path / "run",
+    )
+    settings.manifests.mkdir()
+    return Shell(capsys, settings.manifests, settings)
