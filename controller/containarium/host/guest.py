@@ -17,7 +17,7 @@ from containarium.host.guestuser import GuestUsers
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
 from containarium.model import action as act
-from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
+from containarium.model.host import HostError, Progress, RetryableError, TerminalError, WaitingError, silent
 
 _SERVICES = ("docker", "ssh")
 _SERVICE_TIMEOUT = 150.0
@@ -43,9 +43,9 @@ class GuestHands:
         """Carry out one action in a running guest of ours. Raises HostError."""
         there = self._instances.owned(action.instance, action.environment).value
         if there.get("status") != "Running":
-            raise RetryableError(
+            raise WaitingError(
                 f"{action.instance} is not running ({there.get('status')})",
-                remedy="it is tried again",
+                remedy="it is tried again once it runs",
                 reason="NotRunning",
             )
         # every action looks before it acts, so one with a command whose fate is unknown is simply gone through again

@@ -39,7 +39,7 @@ class Instances:
     def owned(self, name: str, environment: str) -> Versioned:
         """The instance as it is now, in Incus' own words, with its ETag.
 
-        Raises TerminalError: NotFound when it is not there, Foreign when it is not this environment's.
+        Raises TerminalError: NotFound when it is not there, Conflict when it is not this environment's.
         """
         fresh = self._incus.get_versioned("instances", name)
         _check_owner(fresh.value, environment)
@@ -213,8 +213,8 @@ def _check_owner(raw: Mapping[str, Any], environment: str) -> None:
     whose = f"belongs to the environment {owner}" if owner else "was not made by Containarium"
     raise TerminalError(
         f"the instance {raw.get('name')} {whose}",
-        remedy="rename one of the two, or adopt it with the annotation containarium.dev/adopt",
-        reason="Foreign",
+        remedy="rename one of the two",
+        reason="Conflict",
     )
 
 

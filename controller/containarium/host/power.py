@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from containarium.host.incus import Incus
-from containarium.host.instances import Instances
+from containarium.host.instances import Instances, half_born
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 
 _START_TIMEOUT = 60.0
@@ -30,6 +30,12 @@ class Power:
     def start(self, name: str, environment: str, progress: Progress = silent) -> None:
         """Start or thaw the instance, and wait until its init lives and has an IPv4 address."""
         there = self._instances.owned(name, environment).value
+        if half_born(there):
+            raise TerminalError(
+                f"the creation of {name} was interrupted, it can never start",
+                remedy="the next apply makes it anew",
+                reason="HalfBorn",
+            )
         status = there.get("status")
         if status == "Frozen":
             self._state(name, "unfreeze", _START_TIMEOUT)

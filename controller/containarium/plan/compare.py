@@ -9,7 +9,7 @@ from containarium.model import marks
 from containarium.model.action import Change, Impact
 from containarium.model.observed import Instance, InstanceStatus
 from containarium.model.quantity import parse_bytes
-from containarium.plan.desired import NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
+from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"", "false", "0", "no", "off"})
@@ -49,7 +49,7 @@ CONFIG_FIELDS: Mapping[str, Field] = {
     "security.privileged": Field("isolation.privileged", Impact.RESTART, _same_flag),
     "security.idmap.isolated": Field("isolation.idmap", Impact.RESTART, _same_flag),
     "security.protection.delete": Field("spec.deletion.protect", same=_same_flag),
-    "boot.autostart": Field("spec.autostart"),
+    AUTOSTART: Field("spec.autostart"),
     "snapshots.schedule": Field("spec.snapshots.schedule"),
     "snapshots.expiry": Field("spec.snapshots.keep"),
     marks.ENVIRONMENT: Field("mark.environment"),

@@ -18,6 +18,7 @@ DOCKER_PACKAGES = ("docker.io",)
 DOCKER_GROUP = "docker"
 SUDO_GROUP = "sudo"
 
+AUTOSTART = "boot.autostart"
 ROOT_DEVICE = "root"
 NIC_DEVICE = "eth0"
 
@@ -105,7 +106,7 @@ def _config(manifest: Manifest) -> dict[str, str]:
         "security.syscalls.intercept.setxattr": docker,
         "security.privileged": "",
         "security.idmap.isolated": "true",
-        "boot.autostart": "true" if spec.autostart else "false",
+        AUTOSTART: "true" if spec.autostart else "false",
         "snapshots.schedule": spec.snapshots.schedule if spec.snapshots else "",
         "snapshots.expiry": spec.snapshots.keep.incus if spec.snapshots else "",
         marks.ENVIRONMENT: manifest.name,

@@ -5,7 +5,7 @@ The order is fixed: the instance, its inside, and only then the door to it, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from containarium.model import marks
 from containarium.model.action import (
@@ -30,7 +30,7 @@ from containarium.model.action import (
 from containarium.model.observed import Account, Guest, Instance, InstanceStatus, Observed, Password
 from containarium.plan.compare import InstanceDiff, compare_instance
 from containarium.plan.decision import EnvironmentPlan, Verb
-from containarium.plan.desired import DOCKER_GROUP, GUEST_SHELL, NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
+from containarium.plan.desired import AUTOSTART, DOCKER_GROUP, GUEST_SHELL, NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
 
 _LEFTOVER_KEYS = ("volatile.apply_template", "volatile.last_state.power")
 _OPEN_PASSWORDS = (Password.USABLE, Password.EMPTY)
@@ -88,7 +88,8 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
         Change("spec.resources", None, _resources(desired), drift=lost),
         Change("spec.network.ipv4", None, desired.address, drift=lost),
     )
-    config = {key: value for key, value in desired.config.items() if value}
+    # Autostart comes last: a row that a killed creation leaves with it holds up every later start of Incus.
+    config = {key: value for key, value in desired.config.items() if value} | {AUTOSTART: "false"}
     devices = {ROOT_DEVICE: desired.root, NIC_DEVICE: desired.nic}
     actions.append(
         CreateInstance(
@@ -101,7 +102,7 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
     actions.extend(_account(desired, account, drift=lost))
     if desired.running:
         actions.append(AwaitLogin(environment=name, instance=instance, address=desired.address))
-    actions.append(_record(desired))
+    actions.append(_record(desired, {AUTOSTART: desired.config[AUTOSTART]}))
     reason = "its container is gone" if lost else "its creation was interrupted, it starts over" if half_born else ""
     return EnvironmentPlan(name, Verb.CREATE, tuple(actions), reason=reason)
 
@@ -277,6 +278,7 @@ def _needs_waiting(actions: list[Action]) -> bool:
     return any(isinstance(action, StartInstance | RestartInstance | EnableService) for action in actions)
 
 
-def _record(desired: DesiredEnvironment) -> UpdateInstance:
+def _record(desired: DesiredEnvironment, more: Mapping[str, str] | None = None) -> UpdateInstance:
     """Write down what was reached, last of all: from here on, a difference is somebody else's doing."""
-    return UpdateInstance(environment=desired.name, instance=desired.instance, config={marks.APPLIED: desired.digest})
+    config = {**(more or {}), marks.APPLIED: desired.digest}
+    return UpdateInstance(environment=desired.name, instance=desired.instance, config=config)

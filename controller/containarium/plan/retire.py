@@ -23,7 +23,7 @@ from containarium.model.manifest import Manifest
 from containarium.model.observed import Account, Instance, InstanceStatus, Observed
 from containarium.model.quantity import Duration
 from containarium.plan.decision import EnvironmentPlan, Verb
-from containarium.plan.desired import deletion_mark
+from containarium.plan.desired import AUTOSTART, deletion_mark
 from containarium.plan.resolve import owned_account
 
 _DEFAULT_DELETION = "Retire;7d"
@@ -135,9 +135,9 @@ def _rest(departure: Departure, now: datetime) -> Iterator[Action]:
             marks.APPLIED: _REACHED_RETIRED,
         }
         changes.append(Change("retired", None, f"data kept until {until}" if until else "data kept"))
-    if instance.config.get("boot.autostart") != "false":
-        config["boot.autostart"] = "false"
-        changes.append(Change("spec.autostart", instance.config.get("boot.autostart"), "false"))
+    if instance.config.get(AUTOSTART) != "false":
+        config[AUTOSTART] = "false"
+        changes.append(Change("spec.autostart", instance.config.get(AUTOSTART), "false"))
     if config:
         yield UpdateInstance(environment=name, instance=instance.name, config=config, changes=tuple(changes))
     if instance.status is not InstanceStatus.STOPPED:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from containarium.model.action import Impact
+from containarium.model.action import CreateInstance, Impact
 from containarium.model.observed import Password
 from containarium.plan.decision import EnvironmentPlan, Verb
 from containarium.plan.planner import make_plan
@@ -338,3 +338,14 @@ def test_a_snapshot_is_kept_in_the_units_of_incus_where_a_small_m_is_a_month() -
     site = Site(manifest("alice", snapshots={"schedule": "@hourly", "keep": "90m"}))
     site.run()
     assert site.world.instances[BOX].config["snapshots.expiry"] == "90M"
+
+
+def test_autostart_is_given_only_to_what_can_start() -> None:
+    """Incus tries a half-born row that is to start for ten seconds at each of its own starts, before it answers."""
+    site = Site(manifest("alice"))
+    plan = plan_of(site)
+    assert plan is not None
+    created = next(action for action in plan.actions if isinstance(action, CreateInstance))
+    assert created.config["boot.autostart"] == "false"
+    assert site.run().converged
+    assert site.world.instances[BOX].config["boot.autostart"] == "true"
