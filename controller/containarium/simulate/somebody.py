@@ -13,6 +13,9 @@ from containarium.simulate import incus
 from containarium.simulate.inside import Inside
 from containarium.simulate.world import World
 
+FAILED_AUTOSTART_SECONDS = 10.0
+"""Incus tries three times, 5 s apart, and answers nobody before it is through with all of them."""
+
 
 class Somebody:
     """Changes the world without asking the controller, and mostly as the machine would let them."""
@@ -33,8 +36,9 @@ class Somebody:
             for instance in list(world.instances.values()):
                 autostart = instance.config.get("boot.autostart", "")
                 ran = instance.config.get(incus.POWER) == "RUNNING"
-                if autostart == "true" or (autostart == "" and ran):
-                    self.start(instance.name)
+                wanted = autostart == "true" or (autostart == "" and ran)
+                if wanted and not self.start(instance.name):
+                    world.clock.advance(FAILED_AUTOSTART_SECONDS)
 
     def lose_boot_disk(self) -> None:
         """A new boot disk: our accounts and their key files are gone, the instances on the data disk are not."""
@@ -50,7 +54,8 @@ class Somebody:
     def foreign_instance(self, name: str, *, address: str = "", running: bool = False) -> None:
         """Make an instance that is not ours, or without our mark."""
         nic = {"type": "nic", "name": "eth0", "network": self._world.facts.bridge}
-        devices = {"eth0": nic | {"ipv4.address": address}} if address else {}
+        root = {"type": "disk", "path": "/", "pool": self._world.facts.pool}
+        devices = {"root": root, "eth0": nic | ({"ipv4.address": address} if address else {})}
         incus.insert_row(self._world, name, {}, devices)
         incus.unpack(self._world, name, "guest")
         if running:
