@@ -69,6 +69,7 @@ def process(*args: str) -> Callable[[], object]:
 
 def measure(runs: int) -> None:
     """Take every figure in turn, ``runs`` times."""
+    from containarium.cli.survey import survey
     from containarium.cli.wiring import Wiring
     from containarium.host.settings import HostSettings
     from containarium.model.observed import Look
@@ -76,9 +77,10 @@ def measure(runs: int) -> None:
     from containarium.sources.directory import load
 
     host = Wiring().host(HostSettings())
+    wiring = Wiring(host=lambda _settings: host)
 
     def plan(look: Look) -> None:
-        made = make_plan(load(FOLDER), host.observe(look), datetime.now(UTC))
+        made = survey(wiring, FOLDER, look).plan
         if made.pending or made.problems:
             raise SystemExit("there was something to do: the benchmark is not a no-op")
 

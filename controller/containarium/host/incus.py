@@ -1,7 +1,7 @@
 """A thin client of Incus' REST API: small methods, typed errors, and a bound on every wait.
 
 pylxd's object model is not safe for a controller (it hides failures and reverts other writers), so only its raw API
-is used; it is imported at the first request, since that costs more than most commands take.
+is used; it is imported at the first change, since that costs more than most commands take. Objects are read without it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from containarium.host.command import Completed
 from containarium.host.faults import classify
+from containarium.host.reader import Reply, read
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 
 if TYPE_CHECKING:
-    from containarium.host.transport import Reply, Transport
+    from containarium.host.transport import Transport
 
 REQUEST_TIMEOUT = 30.0
 EXEC_KEEP = 64 * 1024
@@ -67,10 +68,13 @@ class Incus:
         self.timeout = timeout
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._server: Mapping[str, Any] | None = None
 
     def server(self) -> Mapping[str, Any]:
-        """What ``GET /1.0`` said when the connection was made."""
-        return self._connected().server
+        """What Incus says of itself, asked once."""
+        if self._server is None:
+            self._server = self.get()
+        return self._server
 
     def close(self) -> None:
         """Close idle connections. The client may be used again afterwards."""
@@ -81,12 +85,12 @@ class Incus:
 
     def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
         """The metadata of an object or a list."""
-        return _metadata(self._connected().send("GET", path, params=params, timeout=timeout))
+        return _metadata(read(self.socket, path, params, timeout=timeout or self.timeout))
 
     def get_versioned(self, *path: str) -> Versioned:
         """An object with its ETag."""
-        reply = self._connected().send("GET", path)
-        return Versioned(_metadata(reply), reply.headers.get("ETag", ""))
+        reply = read(self.socket, path, timeout=self.timeout)
+        return Versioned(_metadata(reply), reply.header("ETag"))
 
     def exists(self, *path: str) -> bool:
         """Whether there is such an object."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,22 +16,10 @@ from pylxd.exceptions import ClientConnectionFailed, LXDAPIException
 from requests.adapters import HTTPAdapter
 
 from containarium.host.faults import classify, timed_out, unreachable
+from containarium.host.reader import CONNECT_TIMEOUT, Reply
 from containarium.model.host import HostError
 
-CONNECT_TIMEOUT = 5.0
 _CONNECTIONS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer with its status already judged."""
-
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """The whole answer, decoded."""
-        return json.loads(self.body)
 
 
 class _UnixConnection(urllib3.connection.HTTPConnection):
@@ -93,7 +79,6 @@ class Transport:
         with self._judged(timeout):
             client = pylxd.Client(endpoint=self._endpoint, timeout=(CONNECT_TIMEOUT, timeout), session=self._session)
         self._api = client.api
-        self.server: Mapping[str, Any] = client.host_info
 
     def close(self) -> None:
         """Close idle connections."""
