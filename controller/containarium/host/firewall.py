@@ -1,0 +1,120 @@
+"""The host's own services, shut to guests: an nftables table of containarium's own beside whatever else is there.
+
+A packet must pass every table, so this one can only refuse, never let in what the admin's rules refuse; and the admin's
+and Docker's rules stay as they are. It names no address of the host: those of tomorrow are covered too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from containarium.host.command import Run, run
+from containarium.host.settings import HostSettings
+
+TABLE = "containarium"
+METADATA = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::254/128", "fd20:ce::254/128")
+"""Where clouds answer questions about the machine and hand out its credentials."""
+UNIT = "containarium-firewall.service"
+_NFT = "/usr/sbin/nft"
+_TIMEOUT = 20.0
+
+
+def firewall_file(settings: HostSettings) -> Path:
+    """Where the rules are kept for the next boot."""
+    return settings.etc / "containarium" / "firewall.nft"
+
+
+def rules(settings: HostSettings) -> str:
+    """The table, as a file for ``nft -f`` that replaces it in one go."""
+    four = ", ".join(target for target in METADATA if ":" not in target)
+    six = ", ".join(target for target in METADATA if ":" in target)
+    refuse = "reject with icmpx admin-prohibited"
+    return f"""#!{_NFT} -f
+# Written by containarium: guests on {settings.bridge} reach the host for addresses, names and pings alone.
+table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+    chain input {{
+        type filter hook input priority filter - 5; policy accept;
+        iifname != "{settings.bridge}" accept
+        ct state established,related accept
+        udp dport {{ 67, 547 }} accept
+        meta l4proto {{ tcp, udp }} th dport 53 accept
+        icmp type {{ echo-request, destination-unreachable, time-exceeded, parameter-problem }} accept
+        icmpv6 type {{ echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, \
+nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }} accept
+        meta l4proto tcp reject with tcp reset
+        {refuse}
+    }}
+    chain forward {{
+        type filter hook forward priority filter - 5; policy accept;
+        # a bridge's isolated ports reach the host, and the host would route from one to the other
+        iifname "{settings.bridge}" oifname "{settings.bridge}" {refuse}
+        iifname != "{settings.bridge}" accept
+        ip daddr {{ {four} }} {refuse}
+        ip6 daddr {{ {six} }} {refuse}
+        # a port that the host publishes for something else (Docker) is a service of the host as well
+        ct status dnat ct state new {refuse}
+    }}
+}}
+"""
+
+
+def units(settings: HostSettings) -> dict[str, str]:
+    """Files below systemd's folder: a unit that loads the rules before Incus starts, and a part of nftables.service,
+    which flushes everything whenever it is started or reloaded.
+    """
+    load = f"{_NFT} -f {firewall_file(settings)}"
+    return {
+        UNIT: f"""# Written by containarium.
+[Unit]
+Description=Keep containarium's guests away from the host's own services
+DefaultDependencies=no
+After=local-fs.target nftables.service
+Before=incus.service incus-startup.service shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={load}
+ExecReload={load}
+
+[Install]
+WantedBy=multi-user.target
+""",
+        "nftables.service.d/containarium.conf": f"""# Written by containarium.
+[Service]
+ExecStartPost=-{load}
+ExecReload=-{load}
+""",
+    }
+
+
+class Firewall:
+    """Puts the table in force and looks whether it is."""
+
+    def __init__(self, settings: HostSettings, run: Run = run) -> None:
+        self._settings = settings
+        self._run = run
+
+    def in_force(self) -> bool:
+        """Whether the table stands and names our bridge. About 5 ms."""
+        found = self._run([_NFT, "list", "table", "inet", TABLE], timeout=_TIMEOUT, check=False)
+        guard = f'iifname != "{self._settings.bridge}" accept'
+        return found.code == 0 and found.out.count(guard) == 2 and found.out.count("reject with") >= 6
+
+    def apply(self) -> None:
+        """Replace the table in one go; open connections go on. Raises HostError."""
+        self._run([_NFT, "-f", "-"], timeout=_TIMEOUT, stdin=rules(self._settings))
+
+    def restore(self) -> bool:
+        """Put it in force again where somebody flushed it. Returns whether that was needed."""
+        if self.in_force():
+            return False
+        self.apply()
+        return True
+
+    def remove(self) -> None:
+        """Take the table away; that there is none is no error."""
+        self._run([_NFT, "delete", "table", "inet", TABLE], timeout=_TIMEOUT, check=False)
