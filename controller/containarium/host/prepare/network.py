@@ -1,0 +1,146 @@
+"""The guests' bridge, and the ACL on it that Incus itself keeps in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Interface, IPv4Network
+from typing import Any
+
+from containarium.host.firewall import METADATA
+from containarium.host.prepare.steps import MANAGED, Context, Step
+from containarium.model.host import HostError, TerminalError
+
+_TIMEOUT = 60.0
+
+
+def bridge(context: Context) -> Step:
+    """Make the bridge with NAT, DHCP and DNS. One that exists stays as it is, whoever made it.
+
+    Raises TerminalError (SubnetTaken) where the subnet overlaps what the host can already reach, (BridgeForeign) where
+    a bridge of that name is not Incus'.
+    """
+    name = context.settings.bridge
+    found = context.find("networks", name)
+    if found:
+        if not found["managed"] or found["type"] != "bridge":
+            raise TerminalError(
+                f"{name} exists and is no bridge that Incus manages",
+                remedy="choose another name for the bridge",
+                reason="BridgeForeign",
+            )
+        return Step("bridge", False, f"{name} ({found['config'].get('ipv4.address', 'no IPv4')}) exists")
+    wanted = IPv4Interface(context.settings.subnet)
+    taken = networks_in_use(context)
+    refuse_overlap(wanted, taken)
+    context.progress(f"making bridge {name}")
+    config = {
+        "ipv4.address": str(wanted),
+        "ipv4.nat": "true",
+        "ipv6.address": "none",
+        # nobody learns from the bridge's DNS who else is there, neither by name nor by address
+        "dns.mode": "none",
+        "raw.dnsmasq": "dhcp-ignore-names",
+        MANAGED: "true",
+    }
+    context.incus.post("networks", body={"name": name, "type": "bridge", "config": config}, timeout=_TIMEOUT)
+    context.receipt.add("bridge", name)
+    return Step("bridge", True, f"{name} with {wanted}")
+
+
+def networks_in_use(context: Context) -> dict[IPv4Network, str]:
+    """Every IPv4 network that the host has an address in or a route to, and through which device."""
+    found: dict[IPv4Network, str] = {}
+    for command in (["ip", "-j", "-4", "addr", "show"], ["ip", "-j", "-4", "route", "show", "table", "all"]):
+        for network, device in _networks(json.loads(context.run(command, timeout=30).out or "[]")):
+            if network.prefixlen > 0 and not network.is_loopback and not network.is_multicast:
+                found.setdefault(network, device)
+    return found
+
+
+def refuse_overlap(wanted: IPv4Interface, taken: dict[IPv4Network, str]) -> None:
+    """Raise TerminalError (SubnetTaken), naming a free subnet, when ``wanted`` overlaps a network in use."""
+    for network, device in taken.items():
+        if network.overlaps(wanted.network):
+            raise TerminalError(
+                f"subnet {wanted.network} overlaps {network}, which this host reaches through {device}",
+                remedy=f"choose another, for example --subnet {free_subnet(taken, wanted.network.prefixlen)}",
+                reason="SubnetTaken",
+            )
+
+
+def free_subnet(taken: Iterable[IPv4Network], prefix: int) -> str:
+    """A private subnet, with the bridge's own address in it, that overlaps none of ``taken``."""
+    used = list(taken)
+    prefix = max(16, prefix)
+    for pool in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"):
+        for network in IPv4Network(pool).subnets(new_prefix=prefix):
+            if not any(network.overlaps(other) for other in used) and network.network_address.packed[2] != 0:
+                return f"{network.network_address + 1}/{prefix}"
+    return "a subnet of your own"
+
+
+def acl(context: Context) -> Step:
+    """Keep guests from the bridge's own address and the clouds' metadata, as far as Incus' ACLs reach.
+
+    The table of containarium's own (see firewall) covers every other address of the host, those of tomorrow too. An ACL
+    that cannot be put in force is therefore a warning, not an error.
+    """
+    name, network = context.settings.acl, context.settings.bridge
+    try:
+        changed = _ensure_acl(context, name, _rules(context))
+        changed |= _attach(context, name, network)
+    except HostError as error:
+        return Step("network ACL", False, warning=f"Incus cannot enforce it here, the firewall table does: {error}")
+    return Step("network ACL", changed, f"{name} on {network}")
+
+
+def _rules(context: Context) -> list[dict[str, str]]:
+    config = context.incus.get("networks", context.settings.bridge)["config"]
+    own = [config.get(key, "none").split("/")[0] for key in ("ipv4.address", "ipv6.address")]
+    targets = [*(address for address in own if address not in ("none", "auto", "")), *METADATA]
+    return [{"action": "reject", "destination": target, "state": "enabled"} for target in targets]
+
+
+def _ensure_acl(context: Context, name: str, rules: list[dict[str, str]]) -> bool:
+    incus = context.incus
+    body = {"name": name, "egress": rules, "ingress": [], "config": {MANAGED: "true"}}
+    found = context.find("network-acls", name)
+    if found is None:
+        context.progress(f"making network ACL {name}")
+        incus.post("network-acls", body=body)
+        context.receipt.add("acl", name)
+        return True
+    if found["config"].get(MANAGED) != "true":
+        raise TerminalError(
+            f"network ACL {name} exists and is not containarium's", remedy="rename or remove it", reason="Conflict"
+        )
+    if [(rule["action"], rule.get("destination")) for rule in found["egress"]] == [
+        (rule["action"], rule["destination"]) for rule in rules
+    ]:
+        return False
+    incus.put("network-acls", name, body={key: value for key, value in body.items() if key != "name"})
+    return True
+
+
+def _attach(context: Context, name: str, network: str) -> bool:
+    config = context.incus.get("networks", network)["config"]
+    attached = [part.strip() for part in config.get("security.acls", "").split(",") if part.strip()]
+    if name in attached:
+        return False
+    change = {"security.acls": ",".join([*attached, name])}
+    if not attached:  # the first ACL turns everything that no rule names from allowed to rejected
+        change |= {f"security.acls.default.{way}.action": "allow" for way in ("egress", "ingress")}
+    context.progress(f"putting ACL {name} on {network}")
+    context.incus.patch("networks", network, body={"config": change})
+    context.receipt.add("acl on bridge", network, name)
+    return True
+
+
+def _networks(items: list[dict[str, Any]]) -> Iterator[tuple[IPv4Network, str]]:
+    for item in items:
+        for address in item.get("addr_info", []):
+            yield IPv4Interface(f"{address['local']}/{address['prefixlen']}").network, item["ifname"]
+        target = item.get("dst", "default")
+        if target not in ("default", "") and item.get("type", "unicast") == "unicast":
+            yield IPv4Network(target, strict=False), item.get("dev", "a route")

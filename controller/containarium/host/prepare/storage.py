@@ -1,0 +1,88 @@
+"""The storage pool, made where it is missing: btrfs, so that disk limits hold and copies cost nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from containarium.host.command import Run
+from containarium.host.prepare.steps import MANAGED, Context, Step
+from containarium.model.host import HostError, TerminalError
+
+_GIB = 1 << 30
+_SMALLEST = 5
+"""GiB below which a loop file is not worth making."""
+_TIMEOUT = 180.0
+
+
+def pool(context: Context) -> Step:
+    """Make the pool. One that exists stays as it is, whoever made it.
+
+    Where Incus' own folder lies on btrfs, the pool is a subvolume there; else a loop file of half the free space
+    (sparse: it takes what is used); where neither works a plain folder, with a warning, since limits do not hold there.
+    """
+    name = context.settings.pool
+    found = context.find("storage-pools", name)
+    if found:
+        return Step("storage pool", False, f"{name} ({found['driver']}) exists")
+    refused = []
+    for driver, config, detail in _choices(context):
+        context.progress(f"making storage pool {name}: {detail}")
+        try:
+            _create(context, driver, config)
+        except HostError as error:
+            refused.append(f"{detail}: {error.message}")
+            if context.find("storage-pools", name):  # half-made
+                context.incus.delete("storage-pools", name)
+            continue
+        context.receipt.add("pool", name)
+        return Step("storage pool", True, f"{name}: {detail}", _warning(context, driver, refused))
+    raise TerminalError(
+        f"storage pool {name} cannot be made: {'; '.join(refused)}",
+        remedy=f"make one by hand (incus storage create {name} ...), then run it again",
+        reason="PoolNotMade",
+    )
+
+
+def quotas_work(run: Run, path: Path) -> bool:
+    """Whether btrfs keeps account of space below ``path``, which disk limits need."""
+    shown = run(["btrfs", "qgroup", "show", str(path)], timeout=30, check=False)
+    return shown.code == 0 and "qgroupid" in shown.out.lower()
+
+
+def loop_size(free: int) -> int | None:
+    """Size in GiB of the loop file, given the free bytes: half of them. None where that is too little."""
+    size = free // 2 // _GIB
+    return size if size >= _SMALLEST else None
+
+
+def _choices(context: Context) -> list[tuple[str, dict[str, str], str]]:
+    folder = context.settings.incus_dir
+    choices: list[tuple[str, dict[str, str], str]] = []
+    if shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:/usr/bin:/bin"):
+        kind = context.run(["stat", "-f", "-c", "%T", str(folder)], timeout=30, check=False).out.strip()
+        if kind == "btrfs":
+            source = folder / "storage-pools" / context.settings.pool
+            choices.append(("btrfs", {"source": str(source)}, f"btrfs subvolume {source}"))
+        size = loop_size(shutil.disk_usage(folder).free)
+        if size:
+            detail = f"btrfs in a loop file of {size} GiB, half of what is free"
+            choices.append(("btrfs", {"size": f"{size}GiB"}, detail))
+    choices.append(("dir", {}, "a plain folder"))
+    return choices
+
+
+def _create(context: Context, driver: str, config: dict[str, str]) -> None:
+    body: dict[str, Any] = {"name": context.settings.pool, "driver": driver, "config": {**config, MANAGED: "true"}}
+    context.incus.post("storage-pools", body=body, timeout=_TIMEOUT, progress=context.progress)
+
+
+def _warning(context: Context, driver: str, refused: list[str]) -> str:
+    if driver == "dir":
+        why = f" ({'; '.join(refused)})" if refused else ""
+        return f"disk limits do not hold on a plain folder{why}"
+    path = context.settings.incus_dir / "storage-pools" / context.settings.pool
+    # Incus itself does this no sooner than at the first limit, which is late for a warning.
+    context.run(["btrfs", "quota", "enable", str(path)], timeout=60, check=False)
+    return "" if quotas_work(context.run, path) else "btrfs keeps no account of space here: disk limits will not hold"

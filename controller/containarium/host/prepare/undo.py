@@ -1,0 +1,257 @@
+"""Taking a preparation back: exactly what the receipt lists, last made first."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from containarium.host.accounts import Accounts
+from containarium.host.files import read_small, write_atomically
+from containarium.host.firewall import Firewall
+from containarium.host.jumpaccount import is_ours
+from containarium.host.passwdlock import hold_pwd_lock, our_turn
+from containarium.host.prepare.access import UNITS
+from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
+from containarium.host.prepare.receipt import Made, digest
+from containarium.host.prepare.steps import Context, Step
+from containarium.host.sshd import Sshd
+from containarium.model.host import HostError, TerminalError
+from containarium.model.marks import ENVIRONMENT
+
+_NEEDS_INCUS = frozenset({"pool", "bridge", "acl", "acl on bridge", "incus setting"})
+
+
+def undo(context: Context) -> list[Step]:
+    """Take everything back. Raises TerminalError (EnvironmentsLeft) while environments or jump accounts of ours exist.
+
+    What somebody changed or uses meanwhile is left, with a warning that says so; a later run tries it again.
+    """
+    made = list(context.receipt)
+    if any(item.kind in _NEEDS_INCUS for item in made):
+        start_incus(context)
+        _refuse_instances(context)
+    _refuse_accounts(context)
+    packages = [item for item in made if item.kind == "package"]
+    last = [item for item in made if item.kind == "incus folder"]
+    steps = [_take_back(context, item) for item in reversed(made) if item not in packages + last]
+    if packages:
+        steps.append(_remove_packages(context, packages))
+    return steps + [_take_back(context, item) for item in last]
+
+
+def _take_back(context: Context, item: Made) -> Step:
+    name = f"{item.kind} {item.name}"
+    context.progress(f"removing {name}")
+    try:
+        left = _HOW[item.kind](context, item)
+    except (HostError, OSError) as error:
+        return Step(name, False, warning=f"not removed: {error}")
+    if left:
+        return Step(name, False, warning=left)
+    context.receipt.forget(item)
+    return Step(name, True, "removed")
+
+
+def _refuse_instances(context: Context) -> None:
+    listed = context.incus.get("instances", recursion="1") or []
+    ours = [instance["name"] for instance in listed if ENVIRONMENT in instance["config"]]
+    if ours:
+        raise _left(ours)
+
+
+def _refuse_accounts(context: Context) -> None:
+    accounts, _ = Accounts(context.settings, context.run).observe()
+    ours = [name for name, account in accounts.items() if is_ours(account)]
+    if ours:
+        raise _left(ours)
+
+
+def _left(names: list[str]) -> TerminalError:
+    shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return TerminalError(
+        f"environments still exist: {shown}",
+        remedy="remove their manifests and let them be pruned first",
+        reason="EnvironmentsLeft",
+    )
+
+
+def _file(context: Context, item: Made) -> str:
+    path = Path(item.name)
+    text = read_small(path)
+    if text is not None and digest(text) != item.before:
+        return "somebody changed it, so it stays"
+    path.unlink(missing_ok=True)
+    if path.is_relative_to(UNITS):
+        with contextlib.suppress(OSError):  # a folder of additions, where others have some too
+            path.parent.rmdir() if path.parent != UNITS else None
+        context.run(["systemctl", "daemon-reload"], timeout=60)
+    return ""
+
+
+def _folder(context: Context, item: Made) -> str:
+    folder, settings = Path(item.name), context.settings
+    if folder == settings.state:
+        return ""  # holds the receipt itself: see forget_state
+    if folder == settings.runtime:
+        for name in ("accounts.lock", "lock", "sshd-reload-pending", "sshd_config"):
+            (folder / name).unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return f"it is not empty: {', '.join(sorted(path.name for path in folder.iterdir())[:3])}"
+    return ""
+
+
+def forget_state(context: Context, path: Path) -> None:
+    """Remove the receipt, when nothing is left on it, and the state folder with what daemons and clients left there."""
+    state = context.settings.state
+    path.unlink(missing_ok=True)
+    for name in ("incusd.log", "lxcfs.log", "sshd.log"):
+        (state / name).unlink(missing_ok=True)
+    for name in ("incus-client", "ssh"):  # our client's folder, and the key of an sshd of our own
+        shutil.rmtree(state / name, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others' files: the folder stays
+        state.rmdir()
+
+
+def _subordinate_ids(context: Context, item: Made) -> str:
+    """By hand and under the tools' lock: usermod refuses to take ids from a user with processes, as root always is."""
+    settings, path = context.settings, context.settings.etc / item.name
+    first, _, last = item.before.partition("-")
+    line = f"root:{first}:{int(last) - int(first) + 1}"
+    with our_turn(settings.runtime, wait=60), hold_pwd_lock(settings.etc):
+        lines = (read_small(path) or "").splitlines()
+        write_atomically(path, "".join(f"{kept}\n" for kept in lines if kept != line))
+    return ""
+
+
+def _daemon(context: Context, item: Made) -> str:
+    daemon = incusd(context) if item.name == "incusd" else lxcfs(context)
+    if daemon is not None:
+        daemon.stop()
+    return ""
+
+
+def _unit(context: Context, item: Made) -> str:
+    context.run(["systemctl", "disable", "--now", item.name], timeout=90)
+    return ""
+
+
+def _table(context: Context, _item: Made) -> str:
+    Firewall(context.settings, context.run).remove()
+    return ""
+
+
+def _drop_in(context: Context, _item: Made) -> str:
+    Sshd(context.settings, context.run).remove(context.progress)
+    return ""
+
+
+def _group(context: Context, _item: Made) -> str:
+    Accounts(context.settings, context.run).remove_group(context.progress)
+    return ""
+
+
+def _incus_setting(context: Context, item: Made) -> str:
+    context.incus.patch(body={"config": {item.name: item.before}})
+    return ""
+
+
+def _incus_object(collection: str) -> Callable[[Context, Made], str]:
+    def remove(context: Context, item: Made) -> str:
+        found = context.find(collection, item.name)
+        if found:
+            users = found.get("used_by") or []
+            if collection == "storage-pools":
+                users = [user for user in users if not _drop_image(context, user)]
+            if users:
+                return f"still used by {', '.join(sorted(users)[:3])}"
+            context.incus.delete(collection, item.name, timeout=120)
+        return ""
+
+    return remove
+
+
+def _drop_image(context: Context, user: str) -> bool:
+    """Images keep a copy in the pool; cached and built ones are of no use without it."""
+    prefix = "/1.0/images/"
+    if not user.startswith(prefix) or "?" in user:
+        return False
+    context.incus.delete("images", user.removeprefix(prefix), timeout=60)
+    return True
+
+
+def _detach_acl(context: Context, item: Made) -> str:
+    found = context.find("networks", item.name)
+    if found is None:
+        return ""
+    config = found["config"]
+    kept = [part for part in config.get("security.acls", "").split(",") if part.strip() not in ("", item.before)]
+    change = {"security.acls": ",".join(kept)}
+    if not kept:
+        change |= {f"security.acls.default.{way}.action": "" for way in ("egress", "ingress")}
+    context.incus.patch("networks", item.name, body={"config": change})
+    return ""
+
+
+def _incus_folder(context: Context, _item: Made) -> str:
+    """The folder of Incus, which was empty: last, when no Incus runs from it, and never with somebody's pool in it."""
+    folder = context.settings.incus_dir
+    pools = folder / "storage-pools"
+    if pools.is_dir() and any(pools.iterdir()):
+        return f"{pools} is not empty"
+    for mounted in reversed(_mounts_below(folder)):
+        context.run(["umount", "--", mounted], timeout=30, check=False)
+    if _mounts_below(folder):
+        return f"something is still mounted below {folder}"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    with contextlib.suppress(OSError):  # a disk may be mounted there
+        folder.rmdir()
+    return ""
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [point for point in points if point.startswith(f"{folder}/")]
+
+
+def _remove_packages(context: Context, items: list[Made]) -> Step:
+    names = sorted(item.name for item in items)
+    context.progress(f"removing {len(names)} packages")
+    try:
+        context.run(
+            ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "purge", "--", *names],
+            timeout=600,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
+    except HostError as error:
+        return Step("packages", False, warning=f"not removed: {error}")
+    for item in items:
+        context.receipt.forget(item)
+    return Step("packages", True, f"removed {', '.join(names)}")
+
+
+_HOW: dict[str, Callable[[Context, Made], str]] = {
+    "file": _file,
+    "folder": _folder,
+    "subordinate ids": _subordinate_ids,
+    "daemon": _daemon,
+    "incus folder": _incus_folder,
+    "unit": _unit,
+    "nftables table": _table,
+    "sshd drop-in": _drop_in,
+    "group": _group,
+    "incus setting": _incus_setting,
+    "pool": _incus_object("storage-pools"),
+    "bridge": _incus_object("networks"),
+    "acl": _incus_object("network-acls"),
+    "acl on bridge": _detach_acl,
+}
