@@ -132,6 +132,15 @@ def test_it_is_in_force_after_a_reboot(host: LabHost, reaches: Callable[[str, in
     assert len(_closed(host, reaches)) == 4
 
 
+def test_taking_back_leaves_what_others_live_on(host: LabHost) -> None:
+    """The probe is an instance that is not ours: its Incus, pool and bridge stay, and the warning names it."""
+    left = [step for step in _do(host, "undo") if step[2]]
+    assert ["probe" in step[2] for step in left] == [True]
+    assert host.incus("exec", "probe", "--", "true").returncode == 0
+    assert host.run(["sh", "-c", "command -v incus"]).returncode == 0
+    _do(host, "prepare")
+
+
 def test_it_is_taken_back_without_a_trace(host: LabHost) -> None:
     host.incus("delete", "--force", "probe", check=False)
     assert [step for step in _do(host, "undo") if step[2]] == []

@@ -84,8 +84,9 @@ class Incus:
                 self._transport = None
 
     def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
-        """The metadata of an object or a list."""
-        return _metadata(read(self.socket, path, params, timeout=timeout or self.timeout))
+        """The metadata of an object or a list. Parameters are spelled with _ where Incus has a hyphen."""
+        asked = {key.replace("_", "-"): value for key, value in params.items()}
+        return _metadata(read(self.socket, path, asked, timeout=timeout or self.timeout))
 
     def get_versioned(self, *path: str) -> Versioned:
         """An object with its ETag."""

@@ -16,7 +16,7 @@ _READY = 90
 _SHUTDOWN_MINUTES = "1"
 _BOOT = Path("/etc/systemd/system/multi-user.target.d/containarium.conf")
 _AT_BOOT = """# Written by containarium.
-# By itself Incus is started at boot only when its database says so, and a machine that was killed has left none to read.
+# By itself Incus starts at boot only where an orderly shutdown has left word of instances to start: no kill does.
 [Unit]
 Wants=incus.service
 """

@@ -20,6 +20,8 @@ from containarium.host.sshd import Sshd
 from containarium.model.host import HostError, TerminalError
 from containarium.model.marks import ENVIRONMENT
 
+_CARRIES_INSTANCES = frozenset({"package", "incus folder", "pool", "bridge", "daemon", "unit", "incus setting"})
+"""What instances that are not ours may live on."""
 _NEEDS_INCUS = frozenset({"pool", "bridge", "acl", "acl on bridge", "incus setting"})
 
 
@@ -29,16 +31,23 @@ def undo(context: Context) -> list[Step]:
     What somebody changed or uses meanwhile is left, with a warning that says so; a later run tries it again.
     """
     made = list(context.receipt)
+    others: list[str] = []
     if any(item.kind in _NEEDS_INCUS for item in made):
         start_incus(context)
-        _refuse_instances(context)
+        others = _refuse_instances(context)
     _refuse_accounts(context)
+    if others:
+        # Purging Incus would take their data along.
+        made = [item for item in made if item.kind not in _CARRIES_INSTANCES]
     packages = [item for item in made if item.kind == "package"]
     last = [item for item in made if item.kind == "incus folder"]
     steps = [_take_back(context, item) for item in reversed(made) if item not in packages + last]
     if packages:
         steps.append(_remove_packages(context, packages))
-    return steps + [_take_back(context, item) for item in last]
+    steps += [_take_back(context, item) for item in last]
+    if others:
+        steps.append(Step("Incus", False, warning=f"it stays, for it carries others' instances: {', '.join(others)}"))
+    return steps
 
 
 def _take_back(context: Context, item: Made) -> Step:
@@ -54,11 +63,13 @@ def _take_back(context: Context, item: Made) -> Step:
     return Step(name, True, "removed")
 
 
-def _refuse_instances(context: Context) -> None:
-    listed = context.incus.get("instances", recursion="1") or []
+def _refuse_instances(context: Context) -> list[str]:
+    """Refuse while instances of ours exist. Returns the names of everybody else's, in all projects."""
+    listed = context.incus.get("instances", recursion="1", all_projects="true") or []
     ours = [instance["name"] for instance in listed if ENVIRONMENT in instance["config"]]
     if ours:
         raise _left(ours)
+    return sorted(instance["name"] for instance in listed)
 
 
 def _refuse_accounts(context: Context) -> None:
@@ -226,6 +237,9 @@ def _mounts_below(folder: Path) -> list[str]:
 def _remove_packages(context: Context, items: list[Made]) -> Step:
     names = sorted(item.name for item in items)
     context.progress(f"removing {len(names)} packages")
+    for package in names if context.systemd else ():
+        for unit in _UNITS_OF.get(package, ()):  # Debian's own removal scripts leave them running
+            context.run(["systemctl", "stop", unit], timeout=120, check=False)
     try:
         context.run(
             ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "purge", "--", *names],
@@ -239,6 +253,8 @@ def _remove_packages(context: Context, items: list[Made]) -> Step:
     return Step("packages", True, f"removed {', '.join(names)}")
 
 
+_INCUS_UNITS = ("incus-user.socket", "incus.socket", "incus-startup.service", "incus-user.service", "incus.service")
+_UNITS_OF = {"incus-base": _INCUS_UNITS, "incus": _INCUS_UNITS, "lxcfs": ("lxcfs.service",)}
 _HOW: dict[str, Callable[[Context, Made], str]] = {
     "file": _file,
     "folder": _folder,
