@@ -56,10 +56,10 @@ def _line(error: Exception, state: Path, *, root: bool) -> str:
         return f"no permission for {error.filename}; run it as root: sudo containarium ..."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"internal error ({type(error).__name__}), please report it; details: {_keep(error, state)}"
+    return f"internal error ({type(error).__name__}), please report it; details: {keep(error, state)}"
 
 
-def _keep(error: Exception, state: Path) -> str:
+def keep(error: Exception, state: Path) -> str:
     """Write the traceback to a private file and return its name."""
     text = "\n".join(
         (

@@ -78,7 +78,7 @@ class Outcome:
         done: dict[str, EnvironmentPlan] = {}
         drift: dict[str, set[str]] = {}
         failed = {failure.environment for failure in result.failures}
-        stuck = tuple(e for e in last.environments if e.actions and e.name not in failed)
+        stuck = tuple(e for e in last.environments if e.due and e.name not in failed)
         unfinished = failed | {environment.name for environment in stuck}
         for plan in result.done:
             if plan.name not in unfinished:
@@ -119,12 +119,21 @@ class Outcome:
         if held:
             parts.append(f"{len(held)} held back")
         touched = {e.name for e in (*self.done, *self.stuck)} | {f.environment for f in self.failures}
-        idle = [*self.last.unchanged, *(e.name for e in self.last.environments if not e.actions)]
-        same = len(set(idle) - touched)
+        waiting = [e.name for e in self.last.environments if not e.due]
+        same = len(set(self.last.unchanged) - touched)
+        left = (
+            (waiting, "waiting for an admin"),
+            (self.last.suspended, "suspended"),
+            (self.last.elsewhere, "elsewhere"),
+        )
+        others = [f"{len(which)} {word}" for which, word in left if which]
         if not parts:
-            return f"Nothing to do: {count(same, 'environment')} {'is' if same == 1 else 'are'} as declared."
+            if same or not others:
+                others.insert(0, f"{count(same, 'environment')} {'is' if same == 1 else 'are'} as declared")
+            return f"Nothing to do: {', '.join(others)}."
         if same:
             parts.append(f"{same} as declared")
+        parts += others
         return f"{'Not all done' if self.code else 'Done'}: {', '.join(parts)}."
 
     def lines(self) -> Iterator[str]:
@@ -134,8 +143,12 @@ class Outcome:
         for failure in self.failures:
             yield f"{failure.environment}: {failure.action} failed: {failure.error}"
         for plan in self.stuck:
-            fields = ", ".join(sorted({change.field for change in plan.changes})) or "not recorded"
+            fields = ", ".join(sorted({change.field for change in plan.changes or plan.notices})) or "not recorded"
             yield f"{plan.name}: still different after it was applied: {fields}; see containarium plan"
+        for plan in self.last.environments:
+            if not plan.due:
+                fields = ", ".join(f"{change.field}: {change.after}" for change in plan.notices)
+                yield f"{plan.name}: waits for an admin: {fields}"
 
     def warnings(self) -> Iterator[str]:
         """What was refused and what was held back."""

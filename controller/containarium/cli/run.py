@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from containarium.cli.errors import CommandError
+from containarium.cli.errors import CommandError, keep
 from containarium.cli.output import Format, complain, say, say_json, say_plan
 from containarium.cli.survey import folder_of, read, survey
 from containarium.cli.wiring import Wiring, wiring
@@ -117,7 +117,7 @@ def _converge(
     wait: float,
 ) -> Outcome:
     from containarium.cli.interrupt import Interrupt
-    from containarium.cli.outcome import Outcome, unknown
+    from containarium.cli.outcome import Outcome
     from containarium.host.lock import only_controller
     from containarium.reconcile.cycle import Settings, converge
 
@@ -132,25 +132,28 @@ def _converge(
                 Settings(approved=approved, restart=restart, only=only),
                 reporter,
             )
-    if strangers := unknown(result.first, only):
-        raise CommandError(
-            f"there is no environment {', '.join(strangers)}", "see containarium list, or leave --only out"
-        )
+    for failure in result.failures:
+        if isinstance(bug := failure.error.__cause__, Exception) and failure.error.reason == "InternalError":
+            complain(f"{failure.environment}: details of the internal error: {keep(bug, wired.settings.state)}")
     return Outcome.of(result, only)
 
 
 def _reporter(quiet: bool, only: frozenset[str]) -> LiveReporter | PlainReporter:
-    from containarium.cli.outcome import narrowed
+    from containarium.cli.outcome import narrowed, unknown
     from containarium.cli.progress import LiveReporter, PlainReporter
     from containarium.plan import render
 
     def show(plan: Plan) -> None:
+        if strangers := unknown(plan, only):
+            raise CommandError(
+                f"there is no environment {', '.join(strangers)}", "see containarium list, or leave --only out"
+            )
         part = narrowed(plan, only)
-        if part.environments:
+        if part.environments and not quiet:
             say_plan(render.text(part))
 
     if quiet:
-        return PlainReporter(complain, lambda _plan: None)
+        return PlainReporter(complain, show)
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return PlainReporter(say, show)
     from rich.console import Console

@@ -152,7 +152,9 @@ class Accounts:
     def write_keys(self, name: str, lines: tuple[str, ...]) -> None:
         """Replace the account's keys file atomically (root's, mode 0644); no lines: remove the file.
 
-        An account that does not exist (yet, or any more) may have one; a foreign account is a TerminalError (Conflict).
+        Where a key is withdrawn, the account's open connections end: through one that it let in, its owner could open
+        new channels for as long as it lives. An account that does not exist (yet, or any more) may have a file; a
+        foreign account is a TerminalError (Conflict).
         """
         _check(name)
         with self._turn():
@@ -161,7 +163,11 @@ class Accounts:
                 require_ours(files, files.passwd[name])
             elif lines:
                 self._refuse_unknown_owner(name)
-            write_keys_file(self._settings.jump_keys, name, lines)
+            before = write_keys_file(self._settings.jump_keys, name, lines)
+        line = files.passwd.get(name)
+        if line is not None and _blobs(before) - _blobs(lines):
+            require_own_uid(files, line)
+            self._end_sessions(line, silent)
 
     def lock(self, name: str, progress: Progress = silent) -> None:
         """Expire the account, which sshd (PAM off) and pam_unix (PAM on) both refuse, and end its open sessions.
@@ -304,3 +310,8 @@ def _failure(args: Sequence[str], done: Completed) -> HostError:
     kind = TerminalError if done.code in _HOPELESS else RetryableError
     reason = "AccountBusy" if done.code == 8 else "AccountToolFailed"
     return kind(f"{args[0]} {args[-1]}: {meaning} ({done.tail})", reason=reason)
+
+
+def _blobs(lines: tuple[str, ...]) -> frozenset[str]:
+    """The keys themselves, whatever stands before and after them."""
+    return frozenset(part for line in lines for part in line.split() if part.startswith("AAAA"))

@@ -132,8 +132,12 @@ def await_login(address: str, timeout: float = _LOGIN_TIMEOUT) -> None:
 
 def _greeting(address: str, patience: float) -> bytes:
     greeting = b""
+    deadline = time.monotonic() + patience  # for all of it: a guest may send one byte at a time
     with socket.create_connection((address, 22), timeout=patience) as connection, contextlib.suppress(TimeoutError):
         while b"\n" not in greeting and len(greeting) < _BANNER:
+            connection.settimeout(max(0.01, deadline - time.monotonic()))
+            if time.monotonic() > deadline:
+                break
             more = connection.recv(_BANNER - len(greeting))
             if not more:
                 break

@@ -20,7 +20,7 @@ _SHORT = 30.0
 _STATUS_LIMIT = 32 * 1024 * 1024
 _FRESH = 24 * 3600
 _LISTS = "/var/lib/apt/lists"
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?")
+_PACKAGE = re.compile(r"[a-z0-9]([a-z0-9+.-]*[a-z0-9+.])?(:[a-z0-9-]*[a-z0-9])?")
 _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBIAN_PRIORITY": "critical",

@@ -87,7 +87,14 @@ class Instances:
             if error.reason == "NotFound":
                 return
             raise
-        if there.get("config", {}).get("security.protection.delete") == "true":
+        config = there.get("config") or {}
+        if action.reason == "half-born" and not half_born(there):
+            return  # its creation has come to an end meanwhile, so that it can be gone on with
+        if action.reason == "grace period over" and not config.get(marks.RETIRED):
+            raise RetryableError(
+                f"{action.instance} is not retired any more", remedy="it is looked at again", reason="Changed"
+            )
+        if config.get("security.protection.delete") == "true":
             raise TerminalError(
                 f"{action.instance} is protected against deletion",
                 remedy="set deletion.protect to false first",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from containarium.host.passwd import AccountFiles, PasswdLine, today
 from containarium.model.host import TerminalError
-from containarium.model.marks import JUMP_GROUP, JUMP_SHELL, account_comment
+from containarium.model.marks import JUMP_GROUP, JUMP_HOME, JUMP_SHELL, account_comment, owns_account
 from containarium.model.observed import Account, Password
-
-HOME = "/nonexistent"
 
 
 def is_ours(account: Account) -> bool:
-    """Whether an account carries both marks of ownership: our group as its primary one, and our comment."""
-    return account.group == JUMP_GROUP and account.comment == account_comment(account.name)
+    """Whether an account carries our marks."""
+    return owns_account(account.name, account.group, account.comment, account.home)
 
 
 def as_account(files: AccountFiles, line: PasswdLine, keys: tuple[str, ...] | None) -> Account:
@@ -38,7 +36,7 @@ def useradd(name: str) -> list[str]:
     limits = ("SUB_UID_COUNT=0", "SUB_GID_COUNT=0", "PASS_MAX_DAYS=99999", "PASS_MIN_DAYS=0")
     return [
         *("useradd", "--no-create-home", "--no-user-group", "--no-log-init", "-g", JUMP_GROUP),
-        *("-c", account_comment(name), "-d", HOME, "-s", JUMP_SHELL, "-p", Password.NONE.value),
+        *("-c", account_comment(name), "-d", JUMP_HOME, "-s", JUMP_SHELL, "-p", Password.NONE.value),
         *("-e", "", "-f", "-1", *(part for limit in limits for part in ("-K", limit)), "--", name),
     ]
 
@@ -47,8 +45,10 @@ def repairs(files: AccountFiles, line: PasswdLine) -> list[str]:
     """Options of usermod that make an account of ours what it should be; none when it is."""
     account = as_account(files, line, None)
     options: list[str] = []
-    if account.home != HOME:
-        options += ["-d", HOME]
+    if account.group != JUMP_GROUP:
+        options += ["-g", JUMP_GROUP]
+    if account.home != JUMP_HOME:
+        options += ["-d", JUMP_HOME]
     if account.shell != JUMP_SHELL:
         options += ["-s", JUMP_SHELL]
     if account.groups:
@@ -68,8 +68,8 @@ def young_again(files: AccountFiles, name: str) -> list[str] | None:
 
 
 def require_ours(files: AccountFiles, line: PasswdLine) -> None:
-    """Raise TerminalError (Conflict) unless the account carries both of our marks."""
-    if files.group_names.get(line.gid) != JUMP_GROUP or line.comment != account_comment(line.name):
+    """Raise TerminalError (Conflict) unless the account carries our marks."""
+    if not owns_account(line.name, files.group_names.get(line.gid, ""), line.comment, line.home):
         raise conflict(line)
 
 

@@ -63,27 +63,32 @@ def _read_if_changed(
     return seen, lines
 
 
-def write_keys_file(folder: Path, name: str, lines: tuple[str, ...]) -> None:
+def write_keys_file(folder: Path, name: str, lines: tuple[str, ...]) -> tuple[str, ...]:
     """Replace the keys file of ``name``; no lines: remove it. The folder is made where it is missing.
 
-    Raises TerminalError where the folder belongs to somebody else or a line is not one line.
+    Returns the lines that stood there before. Raises TerminalError where the folder belongs to somebody else or a line
+    is not one line.
     """
     if any(not line or any(ord(char) < 32 or ord(char) == 127 for char in line) for line in lines):
         raise TerminalError(f"a key line of {name} is empty or holds control characters", reason="InvalidKey")
+    before: tuple[str, ...] = ()
     if not lines:
         with contextlib.suppress(FileNotFoundError), _opened_folder(folder) as handle:
+            before = _read(handle, name) or ()
             os.unlink(name, dir_fd=handle)
             os.fsync(handle)
-        return
+        return before
     make_folder(folder)
     try:
         with _opened_folder(folder) as handle:
-            if lines != _read(handle, name):
+            before = _read(handle, name) or ()
+            if lines != before:
                 _replace(handle, name, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise TerminalError(
             f"cannot write {folder / name}: {error.strerror}", remedy="see containarium doctor", reason="KeysNotWritten"
         ) from error
+    return before
 
 
 def _replace(folder: int, name: str, content: bytes) -> None:

@@ -107,7 +107,8 @@ def check_image(image: str) -> str:
     raise InvalidValueError(f"{shown(image)} cannot be an image", "write it like images:ubuntu/24.04 or a local alias")
 
 
-PACKAGE_PATTERN: Final = r"^[a-z0-9][a-z0-9+.-]{1,127}$"
+PACKAGE_PATTERN: Final = r"^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.]$"
+"""No hyphen at the end: that tells apt to remove the package."""
 _PACKAGE = re.compile(PACKAGE_PATTERN[1:-1])
 
 

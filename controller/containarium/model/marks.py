@@ -34,9 +34,16 @@ JUMP_GROUP = "containarium-jump"
 """Primary group of every jump account; the sshd drop-in matches on it."""
 
 COMMENT_PREFIX = "containarium jump account of "
-"""GECOS comment of a jump account. Group and comment together are the mark of ownership."""
+"""GECOS comment of a jump account. With the group or the home below it is the mark of ownership."""
+
+JUMP_HOME = "/nonexistent"
+"""Home of every jump account."""
 
 JUMP_SHELL = "/usr/sbin/nologin"
+
+
+PORT_PREFIX = "cnt-"
+"""What the name of every guest's port on the bridge begins with."""
 
 
 def instance_name(environment: str) -> str:
@@ -47,3 +54,25 @@ def instance_name(environment: str) -> str:
 def account_comment(environment: str) -> str:
     """GECOS comment of the jump account of an environment."""
     return COMMENT_PREFIX + environment
+
+
+def owns_account(name: str, group: str, comment: str, home: str) -> bool:
+    """Whether an account of the host is ours: our comment with its own name in it, and our group or our home.
+
+    One of the latter two may have been changed by hand, which is drift; both of them make it somebody else's.
+    """
+    return comment == account_comment(name) and (group == JUMP_GROUP or home == JUMP_HOME)
+
+
+def port_name(address: str) -> str:
+    """Name of the host's end of the guest's link, made of its IPv4 address: 10.0.3.2 gives ``cnt-0a000302``.
+
+    Together with ``hardware_address`` it lets one static firewall rule bind every port to the only hardware address
+    that may speak on it, at boot already, before anything of ours runs.
+    """
+    return PORT_PREFIX + "".join(f"{int(part):02x}" for part in address.split("."))
+
+
+def hardware_address(address: str) -> str:
+    """The guest's hardware address, locally administered and made of its IPv4 address."""
+    return "02:63:" + ":".join(f"{int(part):02x}" for part in address.split("."))

@@ -20,6 +20,11 @@ def pinned(observed: Observed, environment: str) -> str | None:
         address = instance.devices.get(NIC_DEVICE, {}).get("ipv4.address")
         if address and instance.config.get(marks.ENVIRONMENT) == environment:
             return address
+    return promised(observed, environment)
+
+
+def promised(observed: Observed, environment: str) -> str | None:
+    """The address that the jump account's keys lead to."""
     account = observed.accounts.get(environment)
     if account is not None and account.keys and account.group == marks.JUMP_GROUP:
         match = _PERMITOPEN.search(account.keys[0])
@@ -30,11 +35,16 @@ def pinned(observed: Observed, environment: str) -> str | None:
 
 def taken(observed: Observed, environments: Iterable[str]) -> dict[str, str]:
     """Every address in use by somebody who is not one of ``environments``, with the name of who has it."""
-    ours = {marks.instance_name(name) for name in environments}
+    names = set(environments)
+    ours = {marks.instance_name(name) for name in names}
     used = {address: holder or "a DHCP lease" for address, holder in observed.host.leases.items() if holder not in ours}
     for instance in observed.instances.values():
         if instance.name not in ours:
             used.update(dict.fromkeys(instance.addresses, instance.name))
+    for account in observed.accounts.values():  # whose instance is lost or elsewhere: its keys still open the address
+        if account.name not in names and account.group == marks.JUMP_GROUP:
+            for match in filter(None, map(_PERMITOPEN.search, account.keys or ())):
+                used.setdefault(match.group(1), f"the jump account {account.name}")
     used[str(observed.host.subnet.ip)] = observed.host.bridge
     return used
 

@@ -26,6 +26,11 @@ def _same_flag(one: str, other: str) -> bool:
     return (one.lower() in _TRUE) == (other.lower() in _TRUE)
 
 
+def _said_no(one: str, _other: str) -> bool:
+    """Unset is not enough: a profile would decide then."""
+    return one.lower() in _FALSE - {""}
+
+
 def _same_text(_one: str, _other: str) -> bool:
     return False
 
@@ -46,7 +51,7 @@ CONFIG_FIELDS: Mapping[str, Field] = {
     "security.nesting": Field("spec.docker.nesting", Impact.RESTART, _same_flag),
     "security.syscalls.intercept.mknod": Field("spec.docker.mknod", Impact.RESTART, _same_flag),
     "security.syscalls.intercept.setxattr": Field("spec.docker.setxattr", Impact.RESTART, _same_flag),
-    "security.privileged": Field("isolation.privileged", Impact.RESTART, _same_flag),
+    "security.privileged": Field("isolation.privileged", Impact.RESTART, _said_no),
     "security.idmap.isolated": Field("isolation.idmap", Impact.RESTART, _same_flag),
     "security.protection.delete": Field("spec.deletion.protect", same=_same_flag),
     AUTOSTART: Field("spec.autostart"),
@@ -71,6 +76,8 @@ DEVICE_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "name": Field("device.eth0.name"),
         "network": Field("device.eth0.network"),
         "ipv4.address": Field("spec.network.ipv4", Impact.RESTART),
+        "hwaddr": Field("isolation.hwaddr", Impact.RESTART),
+        "host_name": Field("isolation.port", Impact.RESTART),
         "security.ipv4_filtering": Field("isolation.ipv4_filtering", same=_same_flag),
         "security.mac_filtering": Field("isolation.mac_filtering", same=_same_flag),
         "security.port_isolation": Field("isolation.port_isolation", same=_same_flag),
@@ -108,7 +115,9 @@ def compare_instance(desired: DesiredEnvironment, instance: Instance) -> Instanc
             continue
         config[key] = value
         impact = _present_impact(field.impact, instance)
-        changes.append(Change(field.name, before or None, value or None, impact, drift))
+        changes.append(
+            Change(field.name, before or None, value or None, impact, drift or _never_edited(field, instance))
+        )
     for name, managed in ((ROOT_DEVICE, desired.root), (NIC_DEVICE, desired.nic)):
         found = _compare_device(name, managed, instance, drift=drift)
         if found:
@@ -126,8 +135,14 @@ def _compare_device(name: str, managed: Mapping[str, str], instance: Instance, *
         if before != after and not field.same(before, after):
             # A guest whose address was changed behind our back still holds its lease on the right one.
             impact = Impact.LIVE if drift else _present_impact(field.impact, instance)
-            changes.append(Change(field.name, before or None, after or None, impact, drift))
+            strange = drift or _never_edited(field, instance)
+            changes.append(Change(field.name, before or None, after or None, impact, strange))
     return changes
+
+
+def _never_edited(field: Field, instance: Instance) -> bool:
+    """Whether no edit of a manifest can explain a difference: it is drift, whatever else is new."""
+    return field.name.startswith("isolation.") and marks.APPLIED in instance.config
 
 
 def _present_impact(impact: Impact, instance: Instance) -> Impact:

@@ -52,12 +52,12 @@ def summarise(plan: Plan, observed: Observed) -> Mapping[str, Conditions]:
 
 def _of_plan(plan: EnvironmentPlan) -> Iterator[Condition]:
     drifted = sorted({change.field for change in plan.changes if change.drift})
-    if not plan.actions:
+    if not plan.due:
         yield _condition(READY, True, "AsDeclared")
     else:
         verb = {Verb.CREATE: "ToBeCreated", Verb.RETIRE: "ToBeRetired", Verb.PRUNE: "ToBePruned"}
         reason = verb.get(plan.verb, "Drifted" if drifted else "ToBeUpdated")
-        fields = ", ".join(sorted({change.field for change in plan.changes}))
+        fields = ", ".join(sorted({change.field for change in plan.changes or plan.notices}))
         yield _condition(READY, False, reason, fields)
         yield _condition(RECONCILING, True, reason, fields)
     if drifted:

@@ -62,6 +62,11 @@ class EnvironmentPlan:
     def changes(self) -> tuple[Change, ...]:
         return tuple(change for action in self.actions for change in action.changes)
 
+    @property
+    def due(self) -> bool:
+        """Whether it is not as declared: there is something to do, or too little was seen to say what."""
+        return bool(self.actions) or self.verb is not Verb.NONE
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -80,7 +85,7 @@ class Plan:
     @property
     def pending(self) -> bool:
         """Whether there is anything to do."""
-        return any(environment.actions for environment in self.environments)
+        return any(environment.due for environment in self.environments)
 
     @property
     def unsafe(self) -> bool:

@@ -1,6 +1,7 @@
 """From one desired environment and what is there to the actions that close the gap, in the order of their doing.
 
-The order is fixed: the instance, its inside, and only then the door to it, so that nobody is let in half-way.
+The order is fixed: the instance, its inside, and only then the door to it, so that nobody is let in half-way. A door
+that is open already comes first: nothing that a guest makes fail may hold up the withdrawal of a key.
 """
 
 from __future__ import annotations
@@ -15,25 +16,20 @@ from containarium.model.action import (
     CreateInstance,
     DeleteInstance,
     EnableService,
-    EnsureAccount,
     Impact,
-    InstallPackages,
-    LockGuestRoot,
     RestartInstance,
-    SetUpUser,
     StartInstance,
     StopInstance,
     UpdateInstance,
-    WriteAccountKeys,
-    WriteGuestKeys,
 )
-from containarium.model.observed import Account, Guest, Instance, InstanceStatus, Observed, Password
+from containarium.model.observed import Instance, InstanceStatus, Observed
 from containarium.plan.compare import InstanceDiff, compare_instance
 from containarium.plan.decision import EnvironmentPlan, Verb
-from containarium.plan.desired import AUTOSTART, DOCKER_GROUP, GUEST_SHELL, NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
+from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
+from containarium.plan.door import is_open, mend_account
+from containarium.plan.inside import mend_guest, whole_guest
 
 _LEFTOVER_KEYS = ("volatile.apply_template", "volatile.last_state.power")
-_OPEN_PASSWORDS = (Password.USABLE, Password.EMPTY)
 
 
 def diff(desired: DesiredEnvironment, observed: Observed, *, restart: bool = False) -> EnvironmentPlan:
@@ -42,26 +38,36 @@ def diff(desired: DesiredEnvironment, observed: Observed, *, restart: bool = Fal
     if instance is None or unstartable(instance):
         return _create(desired, observed, half_born=instance is not None)
     applied = instance.config.get(marks.APPLIED, "")
-    drift = applied == desired.digest
+    drift, finished = applied == desired.digest, applied != ""
     guest = observed.guests.get(desired.instance)
     found = compare_instance(desired, instance)
-    actions: list[Action] = []
+    account = observed.accounts.get(desired.name)
+    door = tuple(mend_account(desired, account, drift=drift, finished=finished))
+    actions: list[Action] = list(door) if is_open(account) else []
     if found.changes:
-        actions.append(_update(desired, instance, found, restart=restart))
+        actions.append(_update(desired, instance, found))
     actions.extend(_power(desired, instance, actions, drift=drift, restart=restart))
     if applied == "":
-        actions.extend(_whole_guest(desired) if desired.running else ())
+        actions.extend(whole_guest(desired) if desired.running else ())
     elif guest is not None and desired.running:
-        actions.extend(_guest(desired, guest, drift=drift))
-    actions.extend(_account(desired, observed.accounts.get(desired.name), drift=drift))
+        actions.extend(mend_guest(desired, guest, drift=drift))
+    actions.extend(() if is_open(account) else door)
     if _needs_waiting(actions):
         actions.append(AwaitLogin(environment=desired.name, instance=desired.instance, address=desired.address))
     if not drift and (guest is not None or applied == "" or not desired.running):
         actions.append(_record(desired))
     notices = (*found.notices, *_pending_restart(instance, restart=restart))
-    verb = Verb.NONE if not actions else Verb.REPAIR if drift else Verb.UPDATE
+    if not actions and not drift:
+        notices += (Change("guest", None, "the manifest has changed, and nobody looked inside"),)
     reason = "its creation was interrupted and is finished now" if applied == "" else ""
-    return EnvironmentPlan(desired.name, verb, tuple(actions), notices, reason)
+    return EnvironmentPlan(desired.name, _verb(actions, drift=drift), tuple(actions), notices, reason)
+
+
+def _verb(actions: list[Action], *, drift: bool) -> Verb:
+    if not actions:
+        return Verb.NONE if drift else Verb.UPDATE
+    repair = drift and any(change.drift for action in actions for change in action.changes)
+    return Verb.REPAIR if repair else Verb.UPDATE
 
 
 def unstartable(instance: Instance) -> bool:
@@ -79,14 +85,14 @@ def unstartable(instance: Instance) -> bool:
 def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool) -> EnvironmentPlan:
     account = observed.accounts.get(desired.name)
     lost = not half_born and account is not None and account.keys == desired.account_keys
-    actions: list[Action] = []
+    door = tuple(mend_account(desired, account, drift=lost, finished=lost))
+    actions: list[Action] = list(door) if is_open(account) else []
     name, instance = desired.name, desired.instance
     if half_born:
         actions.append(DeleteInstance(environment=name, instance=instance, reason="half-born"))
     changes = (
         Change("instance", None, f"{instance} from {desired.image}", drift=lost),
-        Change("spec.resources", None, _resources(desired), drift=lost),
-        Change("spec.network.ipv4", None, desired.address, drift=lost),
+        *(Change(field, None, value, drift=lost) for field, value in _as_made(desired) if value),
     )
     # Autostart comes last: a row that a killed creation leaves with it holds up every later start of Incus.
     config = {key: value for key, value in desired.config.items() if value} | {AUTOSTART: "false"}
@@ -98,8 +104,8 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
     )
     if desired.running:
         actions.append(StartInstance(environment=name, instance=instance))
-        actions.extend(_whole_guest(desired))
-    actions.extend(_account(desired, account, drift=lost))
+        actions.extend(whole_guest(desired))
+    actions.extend(() if is_open(account) else door)
     if desired.running:
         actions.append(AwaitLogin(environment=name, instance=instance, address=desired.address))
     actions.append(_record(desired, {AUTOSTART: desired.config[AUTOSTART]}))
@@ -107,14 +113,23 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
     return EnvironmentPlan(name, Verb.CREATE, tuple(actions), reason=reason)
 
 
-def _resources(desired: DesiredEnvironment) -> str:
-    resources = desired.manifest.environment.spec.resources
-    return f"cpu {resources.cpu}, memory {resources.memory}, disk {resources.disk}, {resources.processes} processes"
+def _as_made(desired: DesiredEnvironment) -> Iterator[tuple[str, str]]:
+    """What a reader is told of a new instance, by field."""
+    spec = desired.manifest.environment.spec
+    r = spec.resources
+    yield "spec.resources", f"cpu {r.cpu}, memory {r.memory}, disk {r.disk}, {r.processes} processes"
+    yield "spec.network.ipv4", desired.address
+    yield "spec.docker", "true" if spec.docker else ""
+    yield "spec.autostart", desired.config[AUTOSTART]
+    yield "spec.running", "" if spec.running else "false"
+    yield "spec.snapshots", f"{spec.snapshots.schedule}, kept {spec.snapshots.keep}" if spec.snapshots else ""
+    yield "spec.deletion.protect", desired.config.get("security.protection.delete", "")
 
 
-def _update(desired: DesiredEnvironment, instance: Instance, found: InstanceDiff, *, restart: bool) -> UpdateInstance:
+def _update(desired: DesiredEnvironment, instance: Instance, found: InstanceDiff) -> UpdateInstance:
     config = dict(found.config)
-    if not restart and any(change.impact is Impact.RESTART for change in found.changes):
+    # Also where it restarts at once: whoever dies before the restart must not forget it.
+    if any(change.impact is Impact.RESTART for change in found.changes):
         config[marks.RESTART] = instance.last_used_at
     return UpdateInstance(
         environment=desired.name,
@@ -151,127 +166,12 @@ def _restart_due(instance: Instance) -> bool:
 
 def _pending_restart(instance: Instance, *, restart: bool) -> Iterator[Change]:
     if _restart_due(instance) and not restart:
-        yield Change("restart", None, "something written earlier acts after the next restart", Impact.RESTART)
-
-
-def _whole_guest(desired: DesiredEnvironment) -> Iterator[Action]:
-    """Everything inside, for a guest that has not been finished: each step is idempotent."""
-    name, instance = desired.name, desired.instance
-    yield InstallPackages(
-        environment=name,
-        instance=instance,
-        packages=desired.packages,
-        changes=(Change("spec.packages", None, " ".join(desired.packages)),),
-    )
-    yield SetUpUser(
-        environment=name,
-        instance=instance,
-        user=name,
-        shell=GUEST_SHELL,
-        groups=desired.groups,
-        without=unwanted_groups(desired),
-        changes=(Change("guest.user", None, f"{name} in {' '.join(desired.groups)}"),),
-    )
-    yield WriteGuestKeys(
-        environment=name,
-        instance=instance,
-        user=name,
-        keys=desired.guest_keys,
-        changes=(Change("spec.sshKeys", None, fingerprints(desired)),),
-    )
-    for service in services(desired):
-        yield EnableService(environment=name, instance=instance, service=service)
-    yield LockGuestRoot(environment=name, instance=instance)
-
-
-def services(desired: DesiredEnvironment) -> tuple[str, ...]:
-    """The guest's services that have to be on."""
-    return ("docker", "ssh") if desired.docker else ("ssh",)
-
-
-def unwanted_groups(desired: DesiredEnvironment) -> tuple[str, ...]:
-    """Groups that give what the manifest does not: only these are ever taken away."""
-    return () if desired.docker else (DOCKER_GROUP,)
-
-
-def fingerprints(desired: DesiredEnvironment) -> str:
-    """The manifest's keys as a person compares them."""
-    return " ".join(key.fingerprint for key in desired.manifest.keys)
-
-
-def _guest(desired: DesiredEnvironment, guest: Guest, *, drift: bool) -> Iterator[Action]:
-    name, instance = desired.name, desired.instance
-    missing = tuple(package for package in desired.packages if package not in guest.packages)
-    if missing:
-        change = Change("spec.packages", None, " ".join(missing), drift=drift)
-        yield InstallPackages(environment=name, instance=instance, packages=missing, changes=(change,))
-    user = tuple(_user_changes(desired, guest, drift=drift))
-    if user:
-        yield SetUpUser(
-            environment=name,
-            instance=instance,
-            user=name,
-            shell=GUEST_SHELL,
-            groups=desired.groups,
-            without=unwanted_groups(desired),
-            changes=user,
+        yield Change(
+            "restart",
+            None,
+            "something written earlier acts after the next one (containarium apply --restart)",
+            Impact.RESTART,
         )
-    if guest.keys != desired.guest_keys:
-        before = None if guest.keys is None else f"{len(guest.keys)} keys"
-        change = Change("guest.keys", before, fingerprints(desired), drift=drift)
-        yield WriteGuestKeys(environment=name, instance=instance, user=name, keys=desired.guest_keys, changes=(change,))
-    for service, enabled in (("docker", guest.docker or not desired.docker), ("ssh", guest.ssh)):
-        if not enabled:
-            change = Change(f"guest.{service}", "disabled", "enabled", drift=drift)
-            yield EnableService(environment=name, instance=instance, service=service, changes=(change,))
-    if guest.root_password in _OPEN_PASSWORDS:
-        change = Change("guest.root.password", guest.root_password.value, Password.NONE.value, drift=drift)
-        yield LockGuestRoot(environment=name, instance=instance, changes=(change,))
-
-
-def _user_changes(desired: DesiredEnvironment, guest: Guest, *, drift: bool) -> Iterator[Change]:
-    if not guest.user:
-        yield Change("guest.user", None, desired.name, drift=drift)
-        return
-    for group in desired.groups:
-        if group not in guest.groups:
-            yield Change("guest.groups", None, group, drift=drift)
-    for group in unwanted_groups(desired):
-        if group in guest.groups:
-            yield Change("guest.groups", group, None, drift=drift)
-    if guest.password in (*_OPEN_PASSWORDS, Password.MISSING):
-        yield Change("guest.password", guest.password.value, Password.NONE.value, drift=drift)
-    if not guest.sudo:
-        yield Change("guest.sudo", None, "without a password", drift=drift)
-
-
-def _account(desired: DesiredEnvironment, account: Account | None, *, drift: bool) -> Iterator[Action]:
-    name = desired.name
-    changes = tuple(_account_changes(account, drift=drift))
-    if changes:
-        yield EnsureAccount(environment=name, account=name, changes=changes)
-    keys = account.keys if account is not None else None
-    if keys != desired.account_keys:
-        before = None if keys is None else f"{len(keys)} keys"
-        after = f"{fingerprints(desired)} to {desired.address}:22"
-        change = Change("account.keys", before, after, drift=drift)
-        yield WriteAccountKeys(environment=name, account=name, lines=desired.account_keys, changes=(change,))
-
-
-def _account_changes(account: Account | None, *, drift: bool) -> Iterator[Change]:
-    if account is None:
-        yield Change("account", None, "a jump account", drift=drift)
-        return
-    if account.shell != marks.JUMP_SHELL:
-        yield Change("account.shell", account.shell, marks.JUMP_SHELL, drift=drift)
-    if account.password is not Password.NONE:
-        yield Change("account.password", account.password.value, Password.NONE.value, drift=drift)
-    if account.expired:
-        yield Change("account.expiry", "expired", None, drift=drift)
-    for group in sorted(account.groups):
-        yield Change("account.groups", group, None, drift=drift)
-    if account.subordinate_ids:
-        yield Change("account.subordinate_ids", "some", None, drift=drift)
 
 
 def _needs_waiting(actions: list[Action]) -> bool:

@@ -54,7 +54,9 @@ def make_plan(
 
 
 def _held(plan: EnvironmentPlan) -> EnvironmentPlan:
-    notice = Change("spec.network.ipv4", None, "the new address needs a restart", Impact.RESTART)
+    notice = Change(
+        "spec.network.ipv4", None, "the new address needs a restart (containarium apply --restart)", Impact.RESTART
+    )
     return EnvironmentPlan(plan.name, plan.verb, plan.actions, (*plan.notices, notice), plan.reason)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from containarium.model.action import Change, Impact
+from containarium.model.action import Change, Impact, RestartInstance
 from containarium.plan.decision import EnvironmentPlan, Plan, Verb
 
 _SIGNS = {
@@ -35,17 +35,21 @@ def text(plan: Plan) -> str:
 
 def summary(plan: Plan) -> str:
     """One sentence: how many environments are created, updated, repaired, retired, pruned and left as they are."""
-    counts = Counter(environment.verb for environment in plan.environments if environment.actions)
+    counts = Counter(environment.verb for environment in plan.environments if environment.due)
     parts = [f"{counts[verb]} to {verb.value}" for verb in Verb if counts[verb]]
-    if not parts:
+    if not parts and not plan.problems and not plan.interlocks:
         parts.append("nothing to do")
-    idle = len(plan.unchanged) + sum(1 for environment in plan.environments if not environment.actions)
-    parts.append(f"{idle} unchanged")
-    for count, word in ((len(plan.suspended), "suspended"), (len(plan.retired), "retired")):
-        if count:
-            parts.append(f"{count} {word}")
-    if plan.problems:
-        parts.append(f"{len(plan.problems)} refused")
+    parts.append(f"{len(plan.unchanged)} unchanged")
+    held = {name for interlock in plan.interlocks for name in interlock.environments}
+    others = {
+        "waiting for an admin": [environment for environment in plan.environments if not environment.due],
+        "suspended": plan.suspended,
+        "elsewhere": plan.elsewhere,
+        "retired": plan.retired,
+        "refused": plan.problems,
+        "held back": held or plan.interlocks,
+    }
+    parts.extend(f"{len(which)} {word}" for word, which in others.items() if which)
     return f"Plan: {', '.join(parts)}."
 
 
@@ -60,20 +64,21 @@ def _environment(plan: EnvironmentPlan) -> Iterator[str]:
     yield f"  {_SIGNS[plan.verb]} {plan.name} {_TITLES[plan.verb]}{why}"
     if plan.actions and not plan.changes:
         yield "      = as declared, to be recorded"
+    now = any(isinstance(action, RestartInstance) for action in plan.actions)
     for change in plan.changes:
-        yield "      " + _change(change)
+        yield "      " + _change(change, restarted=now)
     for change in plan.notices:
         yield "      " + _change(change, notice=True)
 
 
-def _change(change: Change, *, notice: bool = False) -> str:
+def _change(change: Change, *, notice: bool = False, restarted: bool = False) -> str:
     sign = "!" if notice else "+" if change.before is None else "-" if change.after is None else "~"
     before = "" if change.before is None else change.before
     after = "(none)" if change.after is None else change.after
     value = f"{before} -> {after}" if before else after
     labels = [change.impact.value]
     if change.impact is Impact.RESTART and not notice:
-        labels = ["restart: acts after the next one"]
+        labels = ["restart: made now" if restarted else "restart: acts after the next one"]
     if notice and change.impact is Impact.RECREATE:
         labels = ["recreate: never done by itself"]
     if change.drift:

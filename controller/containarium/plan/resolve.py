@@ -18,6 +18,9 @@ from containarium.model.quantity import parse_bytes
 from containarium.plan import addresses
 from containarium.plan.desired import NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment, desire
 
+_NEW = 2
+"""The weakest claim to an address: its manifest asks for one that it does not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -73,8 +76,8 @@ def resolve(manifests: Sequence[Manifest], observed: Observed, today: date, *, r
 
 
 def owned_account(account: Account) -> bool:
-    """Whether a jump account is ours: our primary group and our comment, with its own name in it."""
-    return account.group == marks.JUMP_GROUP and account.comment == marks.account_comment(account.name)
+    """Whether a jump account is ours."""
+    return marks.owns_account(account.name, account.group, account.comment, account.home)
 
 
 def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
@@ -86,7 +89,8 @@ def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
             manifest,
             "metadata.name",
             f"an Incus instance {instance.name!r} exists and is not ours",
-            f"choose another name, or rename that instance (incus rename {instance.name} NEW)",
+            f"choose another name, or rename that instance (incus rename {instance.name} NEW)"
+            + ("; adopting one is not possible yet" if manifest.environment.metadata.adopts else ""),
             "Conflict",
         )
     account = observed.accounts.get(name)
@@ -95,17 +99,30 @@ def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
             manifest,
             "metadata.name",
             f"an account {name!r} (uid {account.uid}) exists on the host and is not ours",
-            "choose another name",
+            _way_out(account),
             "Conflict",
         )
     return None
+
+
+def _way_out(account: Account) -> str:
+    """What to do about a foreign account. With half of our mark it may be a jump account that was changed."""
+    comment = marks.account_comment(account.name)
+    if account.comment == comment:
+        return f"if it is its jump account, give its group back (usermod -g {marks.JUMP_GROUP} {account.name})"
+    if account.group == marks.JUMP_GROUP:
+        return f"if it is its jump account, give its comment back (usermod -c '{comment}' {account.name})"
+    return "choose another name"
 
 
 def _shrinking(manifest: Manifest, observed: Observed) -> Problem | None:
     instance = observed.instances.get(marks.instance_name(manifest.name))
     size = instance.devices.get(ROOT_DEVICE, {}).get("size") if instance is not None else None
     disk = manifest.environment.spec.resources.disk
-    if not size or size == str(disk) or disk.bytes >= parse_bytes(size):
+    try:
+        if not size or size == str(disk) or disk.bytes >= parse_bytes(size):
+            return None
+    except ValueError:  # a spelling of Incus' own that nobody knows here: Incus itself refuses to shrink
         return None
     return _refuse(
         manifest,
@@ -125,6 +142,12 @@ def _refuse(manifest: Manifest, field: str, message: str, remedy: str, reason: s
     return Problem(manifest.origin.locate(field), field, message, remedy, reason, manifest.name)
 
 
+def _claim(manifest: Manifest, present: str | None) -> int:
+    """How strong its claim to an address is; 0 is the strongest."""
+    declared = manifest.environment.spec.network.ipv4
+    return 1 if declared is None else 0 if str(declared) == present else _NEW
+
+
 class _AddressBook:
     """Hands out addresses: the manifest's word first, then what an environment already has, then a free one."""
 
@@ -134,11 +157,20 @@ class _AddressBook:
         self._restart = restart
         self.held: list[str] = []
         self._taken = addresses.taken(observed, [manifest.name for manifest in wanted])
-        self._pinned = {m.name: address for m in wanted if (address := self._kept(m))}
-        self._used = set(self._taken)
-        for name, address in self._pinned.items():
-            self._used.add(address)
+        present = {m.name: address for m in wanted if (address := addresses.pinned(observed, m.name))}
+        self._pinned: dict[str, str] = {}
+        # Whoever has the address that its manifest asks for comes first, then who keeps one, then who asks for a new
+        # one: an address that is about to be given up is still in use while this pass acts.
+        ranked = sorted(wanted, key=lambda m: _claim(m, present.get(m.name)))
+        for manifest in ranked:
+            if _claim(manifest, present.get(manifest.name)) < _NEW:
+                self._pin(manifest)
+        for name, address in present.items():
             self._taken.setdefault(address, marks.instance_name(name))
+        for manifest in ranked:
+            if manifest.name not in self._pinned:
+                self._pin(manifest)
+        self._used = set(self._taken)
         self._free: Iterator[str] = addresses.free(self._host.subnet, self._used)
 
     def settle(self, manifest: Manifest) -> DesiredEnvironment | Problem:
@@ -167,11 +199,17 @@ class _AddressBook:
             return desire(manifest, self._host, present)
         return desired
 
+    def _pin(self, manifest: Manifest) -> None:
+        address = self._kept(manifest)
+        if address is not None:
+            self._pinned[manifest.name] = address
+            self._taken.setdefault(address, marks.instance_name(manifest.name))
+
     def _kept(self, manifest: Manifest) -> str | None:
         declared = manifest.environment.spec.network.ipv4
         if declared is not None:
             return str(declared)
-        address = addresses.pinned(self._observed, manifest.name)
+        address = self._before_drift(manifest) or addresses.pinned(self._observed, manifest.name)
         if address is None or not addresses.usable(self._host.subnet, address):
             return None
         if address not in self._taken:
@@ -179,6 +217,17 @@ class _AddressBook:
         # Somebody was given the same address. A running guest keeps what it has: Incus refuses the other one's start.
         instance = self._observed.instances.get(marks.instance_name(manifest.name))
         return address if instance is not None and instance.status is InstanceStatus.RUNNING else None
+
+    def _before_drift(self, manifest: Manifest) -> str | None:
+        """Where somebody changed the NIC behind our back: the address with which all was as declared."""
+        instance = self._observed.instances.get(marks.instance_name(manifest.name))
+        promised = addresses.promised(self._observed, manifest.name)
+        if instance is None or promised is None or promised in self._taken:
+            return None
+        if promised == instance.devices.get(NIC_DEVICE, {}).get("ipv4.address"):
+            return None
+        reached = instance.config.get(marks.APPLIED) == desire(manifest, self._host, promised).digest
+        return promised if reached else None
 
     def _unusable(self, manifest: Manifest, address: str) -> Problem | None:
         subnet = self._host.subnet

@@ -13,6 +13,7 @@ from containarium.model.action import (
     Change,
     DeleteAccount,
     DeleteInstance,
+    EnsureAccount,
     Impact,
     LockAccount,
     StopInstance,
@@ -39,13 +40,25 @@ class Departure:
     instance: Instance | None
     account: Account | None
     orphan_keys: bool
+    foreign_account: bool
+    """Somebody else has an account of this name by now: it stays as it is."""
     deletion: str
     why: str
 
     @property
     def retired(self) -> bool:
-        """Whether its retirement has been written down already."""
-        return self.instance is not None and bool(self.instance.config.get(marks.RETIRED))
+        """Whether its retirement has been written down already, and here.
+
+        A date before its creation does not count: it is of a clock that had not been set yet, and so is the other one.
+        Neither does a date without the locked account that goes with it: it came with a restored backup or a disk from
+        elsewhere, and the data gets a grace period of its own.
+        """
+        if self.account is None and not self.foreign_account:
+            return False
+        since = self.instance.config.get(marks.RETIRED, "") if self.instance is not None else ""
+        created = _moment(self.instance.created_at) if self.instance is not None else None
+        retired = _moment(since)
+        return bool(since) and not (created and retired and retired < created)
 
 
 class Policy(NamedTuple):
@@ -84,7 +97,8 @@ def _departure(name: str, observed: Observed, manifest: Manifest | None) -> Depa
     if instance is not None and instance.config.get(marks.ENVIRONMENT) != name:
         instance = None
     account = observed.accounts.get(name)
-    if account is not None and not owned_account(account):
+    foreign = account is not None and not owned_account(account)
+    if foreign:
         account = None
     mark = instance.config.get(marks.DELETION, _DEFAULT_DELETION) if instance is not None else _DEFAULT_DELETION
     return Departure(
@@ -92,6 +106,7 @@ def _departure(name: str, observed: Observed, manifest: Manifest | None) -> Depa
         instance=instance,
         account=account,
         orphan_keys=name in observed.orphan_keys,
+        foreign_account=foreign,
         deletion=deletion_mark(manifest) if manifest is not None else mark,
         why=f"expired on {manifest.environment.spec.expires}" if manifest is not None else "its manifest is gone",
     )
@@ -111,7 +126,9 @@ def _access(departure: Departure) -> Iterator[Action]:
     if departure.orphan_keys or (account is not None and account.keys is not None):
         change = Change("account.keys", "present", None)
         yield WriteAccountKeys(environment=name, account=name, lines=(), changes=(change,))
-    if account is not None and not account.expired:
+    if departure.instance is not None and account is None and not departure.foreign_account:
+        yield EnsureAccount(environment=name, account=name, changes=(Change("account", None, "a locked one"),))
+    if departure.instance is not None and not departure.foreign_account and (account is None or not account.expired):
         change = Change("account", "open", "locked")
         yield LockAccount(environment=name, account=name, changes=(change,))
     if account is not None and departure.instance is None:
@@ -132,8 +149,9 @@ def _rest(departure: Departure, now: datetime) -> Iterator[Action]:
             marks.RETIRED: _stamp(now),
             marks.PRUNE_AFTER: until,
             marks.DELETION: departure.deletion,
-            marks.APPLIED: _REACHED_RETIRED,
         }
+        if marks.APPLIED in instance.config:  # what was never finished must not look finished when it comes back
+            config[marks.APPLIED] = _REACHED_RETIRED
         changes.append(Change("retired", None, f"data kept until {until}" if until else "data kept"))
     if instance.config.get(AUTOSTART) != "false":
         config[AUTOSTART] = "false"
@@ -149,11 +167,8 @@ def due(departure: Departure, now: datetime) -> bool:
     """Whether the grace period of a retired environment is over. Its own instance says so, nothing else does."""
     if departure.instance is None or not departure.retired:
         return False
-    until = departure.instance.config.get(marks.PRUNE_AFTER, "")
-    try:
-        return bool(until) and datetime.fromisoformat(until) <= now
-    except ValueError:
-        return False
+    until = _moment(departure.instance.config.get(marks.PRUNE_AFTER, ""))
+    return until is not None and until <= now
 
 
 def protected(departure: Departure) -> bool:
@@ -186,6 +201,15 @@ def _later(now: datetime, grace: timedelta) -> datetime:
         return now + grace
     except OverflowError:
         return datetime.max.replace(tzinfo=now.tzinfo)
+
+
+def _moment(stamp: str) -> datetime | None:
+    """A time with its zone; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _stamp(moment: datetime) -> str:

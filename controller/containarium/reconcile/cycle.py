@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Protocol
 
 from containarium.model.action import Action
-from containarium.model.host import Host, HostError
+from containarium.model.host import Host, HostError, RetryableError
 from containarium.model.manifest import Load
 from containarium.model.observed import Look, Observed
-from containarium.plan.decision import EnvironmentPlan, Plan
+from containarium.plan.decision import EnvironmentPlan, Plan, Verb
 from containarium.plan.planner import make_plan
 
 ROUNDS = 5
@@ -135,7 +135,7 @@ def converge(
 
 def _open(plan: Plan, only: frozenset[str], book: _Book) -> tuple[EnvironmentPlan, ...]:
     """What is left to do and has neither failed in this pass nor been tried in just the same way before."""
-    return tuple(
+    todo = (
         environment
         for environment in plan.environments
         if environment.actions
@@ -143,6 +143,8 @@ def _open(plan: Plan, only: frozenset[str], book: _Book) -> tuple[EnvironmentPla
         and environment not in book.previous
         and (not only or environment.name in only)
     )
+    # Whoever has to go goes first: guests that dawdle may keep every worker busy.
+    return tuple(sorted(todo, key=lambda environment: environment.verb not in (Verb.RETIRE, Verb.PRUNE)))
 
 
 def _carry_out(todo: Sequence[EnvironmentPlan], host: Host, told: Reporter, book: _Book) -> None:
@@ -155,6 +157,19 @@ def _carry_out(todo: Sequence[EnvironmentPlan], host: Host, told: Reporter, book
                 book.failures[environment.name] = failure
 
 
+def _unexpected(error: Exception) -> HostError:
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return RetryableError(
+            f"{place}{error.strerror}", remedy="mend that and run it again", reason=type(error).__name__
+        )
+    unexpected = RetryableError(
+        f"internal error ({type(error).__name__})", remedy="please report it", reason="InternalError"
+    )
+    unexpected.__cause__ = error
+    return unexpected
+
+
 def _work(environment: EnvironmentPlan, host: Host, told: Reporter) -> Failure | None:
     failure: Failure | None = None
     for action in environment.actions:
@@ -163,6 +178,9 @@ def _work(environment: EnvironmentPlan, host: Host, told: Reporter) -> Failure |
             host.execute(action, lambda message: told.progress(environment.name, message))
         except HostError as error:
             failure = Failure(environment.name, action.kind, error)
+            break
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other environments go on
+            failure = Failure(environment.name, action.kind, _unexpected(error))
             break
     told.finished(environment.name, failure)
     return failure

@@ -9,15 +9,13 @@ from containarium.model.host import TerminalError
 from containarium.model.observed import Account, Password
 from containarium.simulate.world import World
 
-HOME = "/nonexistent"
-
 
 def ours(world: World, name: str, environment: str) -> Account | None:
     """The jump account of an environment, None where there is no account of that name; a foreign one is an error."""
     account = world.account(name)
     if account is None:
         return None
-    if account.group != marks.JUMP_GROUP or account.comment != marks.account_comment(environment):
+    if not marks.owns_account(environment, account.group, account.comment, account.home):
         raise TerminalError(
             f"the account {name} (uid {account.uid}) is not ours",
             remedy="choose another name for the environment",
@@ -38,14 +36,15 @@ def ensure(world: World, name: str, environment: str) -> Iterator[str]:
                     world.next_uid(),
                     marks.JUMP_GROUP,
                     comment,
-                    HOME,
+                    marks.JUMP_HOME,
                     marks.JUMP_SHELL,
                     password=Password.MISSING,
                 )
             )
     wanted = {
         "password": Password.NONE,
-        "home": HOME,
+        "group": marks.JUMP_GROUP,
+        "home": marks.JUMP_HOME,
         "shell": marks.JUMP_SHELL,
         "expired": False,
         "groups": frozenset(),

@@ -214,6 +214,10 @@ class Somebody:
         """Lock an account with ``!``, empty its password, or give it a real one."""
         self._world.change_account(name, password=password)
 
+    def change_primary_group(self, name: str, group: str) -> None:
+        """Give an account another group of its own."""
+        self._world.change_account(name, group=group)
+
     def add_to_group(self, name: str, group: str) -> None:
         """Put an account into one more group."""
         account = self._world.accounts[name]

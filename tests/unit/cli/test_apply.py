@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -220,3 +221,39 @@ def test_the_lock_names_its_holder(shell: Shell) -> None:
     shell.faults = note
     shell("apply")
     assert set(seen) == {f"{os.getpid()}\n"}
+
+
+def test_only_with_an_unknown_name_changes_nothing(shell: Shell) -> None:
+    shell.declare("alice", "bob")
+    done = shell("apply", "--only", "alice", "--only", "typo")
+    assert (done.code, done.out) == (1, "")
+    assert "there is no environment typo" in done.err
+    assert not shell.world.instances
+
+
+def test_what_nobody_expected_fails_one_environment_alone(shell: Shell) -> None:
+    def faults(boundary: Boundary) -> Fault | None:
+        if isinstance(boundary.action, WriteAccountKeys) and boundary.action.environment == "alice":
+            raise OSError(errno.ENOSPC, "No space left on device", "/etc/ssh/containarium/keys/alice")
+        if isinstance(boundary.action, InstallPackages) and boundary.action.environment == "carol":
+            raise KeyError("surprise")
+        return None
+
+    shell.declare("alice", "bob", "carol")
+    shell.faults = faults
+    done = shell("apply")
+    assert done.code == 1
+    expected = "WriteAccountKeys failed: /etc/ssh/containarium/keys/alice: No space left on device; "
+    assert f"alice: {expected}" in done.out
+    assert "carol: InstallPackages failed: internal error (KeyError); please report it\n" in done.out
+    assert "carol: details of the internal error: " in done.err
+    assert done.out.endswith("Not all done: 1 created, 2 failed.\n")
+
+
+def test_what_waits_for_a_restart_is_told_with_the_way_out(shell: Shell) -> None:
+    shell.declare("alice")
+    shell("apply")
+    shell.declare("alice", docker=True)
+    assert "(containarium apply --restart)\n" in shell("apply").out
+    assert shell("apply").out.endswith("Nothing to do: 1 waiting for an admin.\n")
+    assert shell("apply", "--restart").out.endswith("Done: 1 updated.\n")

@@ -104,12 +104,17 @@ def test_of_two_lines_with_one_name_the_first_counts(tmp_path: Path) -> None:
     [
         jump_line("alice", comment="Alice"),
         jump_line("alice", comment="containarium jump account of bob"),
-        jump_line("alice", gid=1000),
-        jump_line("alice", gid=4711),
+        jump_line("alice", gid=1000).replace("/nonexistent", "/home/alice"),
+        jump_line("alice", gid=4711).replace("/nonexistent", "/"),
     ],
 )
-def test_both_marks_make_an_account_ours(tmp_path: Path, line: str) -> None:
+def test_marks_make_an_account_ours(tmp_path: Path, line: str) -> None:
     assert not is_ours(_alice(tmp_path, passwd="+" + line))
+
+
+@pytest.mark.parametrize("line", [jump_line("alice", gid=1000), jump_line("alice").replace("/nonexistent", "/")])
+def test_a_group_or_a_home_that_was_changed_is_drift(tmp_path: Path, line: str) -> None:
+    assert _mends(tmp_path, passwd="+" + line)[0][:2] in (["usermod", "-g"], ["usermod", "-d"])
 
 
 def _mends(tmp_path: Path, **files: str) -> list[list[str]]:

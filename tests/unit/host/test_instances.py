@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
 import pytest
 
-from containarium.host.instances import half_born, parse
+from containarium.host.incus import Incus, Versioned
+from containarium.host.instances import Instances, half_born, parse
 from containarium.host.leases import parse_leases, parse_reservation
 from containarium.host.power import has_address
+from containarium.host.settings import HostSettings
 from containarium.model import marks
+from containarium.model.action import DeleteInstance
+from containarium.model.host import RetryableError
 from containarium.model.observed import InstanceStatus
 
 
@@ -45,6 +53,29 @@ def test_parse() -> None:
 )
 def test_half_born(status: str, config: dict[str, str], expected: bool) -> None:
     assert half_born({"status": status, "config": config}) is expected
+
+
+def delete(reason: str, config: dict[str, str]) -> Mock:
+    """Carry out a deletion that was planned for another state of the instance."""
+    there: dict[str, Any] = {"name": "alice-container", "status": "Stopped", "config": config}
+    incus = Mock(spec=Incus)
+    incus.get_versioned.return_value = Versioned(there | {"config": {marks.ENVIRONMENT: "alice", **config}}, "etag")
+    incus.get.return_value = {}
+    action = DeleteInstance(environment="alice", instance="alice-container", reason=reason)
+    Instances(incus, Mock(), HostSettings(incus_dir=Path("/nonexistent"))).delete(action)
+    return incus
+
+
+def test_a_creation_that_came_to_its_end_meanwhile_is_not_deleted() -> None:
+    assert not delete("half-born", {"volatile.apply_template": "create"}).delete.called
+    assert not delete("half-born", {"volatile.last_state.power": "STOPPED"}).delete.called
+    assert delete("half-born", {}).delete.called
+
+
+def test_what_came_back_meanwhile_is_not_pruned() -> None:
+    with pytest.raises(RetryableError, match="not retired any more"):
+        delete("grace period over", {marks.APPLIED: "0123"})
+    assert delete("grace period over", {marks.APPLIED: "retired", marks.RETIRED: "2026-01-01"}).delete.called
 
 
 def test_addresses_that_others_can_reach() -> None:

@@ -136,6 +136,18 @@ def test_when_all_of_ten_is_taken() -> None:
     assert network.free_subnet([IPv4Network("10.0.0.0/8")], 24) == "172.16.1.1/24"
 
 
+@pytest.mark.parametrize(
+    ("subnet", "left"),
+    [
+        ("10.0.3.0/24", "10.0.3.223-10.0.3.254"),
+        ("10.1.0.0/16", "10.1.223.255-10.1.255.254"),
+        ("10.0.3.0/29", "10.0.3.6-10.0.3.6"),
+    ],
+)
+def test_who_has_no_address_of_its_own_gets_the_end_of_the_subnet(subnet: str, left: str) -> None:
+    assert network.strangers(IPv4Network(subnet)) == left
+
+
 def test_networks_in_use(tmp_path: Path) -> None:
     addresses = [
         {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8}]},
@@ -200,17 +212,22 @@ def test_root_keeps_the_ids_it_has(tmp_path: Path) -> None:
 
 # -- firewall, access
 
+SUBNET = IPv4Network("10.0.3.0/24")
+
 
 def test_the_table_replaces_itself_in_one_go(tmp_path: Path) -> None:
-    text = rules(settings(tmp_path))
+    text = rules(settings(tmp_path), SUBNET)
     head = [line for line in text.splitlines() if line.startswith(("table", "delete"))]
-    assert head == ["table inet containarium", "delete table inet containarium", "table inet containarium {"]
+    assert head == [
+        *("table inet containarium", "delete table inet containarium", "table inet containarium {"),
+        *("table bridge containarium", "delete table bridge containarium", "table bridge containarium {"),
+    ]
     assert text.count('iifname != "incusbr0" accept') == 2
     assert "169.254.0.0/16" in text
 
 
 def test_in_force_only_for_our_bridge(tmp_path: Path) -> None:
-    listed = rules(settings(tmp_path))
+    listed = rules(settings(tmp_path), SUBNET)
     assert Firewall(settings(tmp_path), FakeRun(lambda _args: Completed(0, listed, ""))).in_force()
     other = listed.replace("incusbr0", "br9")
     assert not Firewall(settings(tmp_path), FakeRun(lambda _args: Completed(0, other, ""))).in_force()
@@ -220,7 +237,14 @@ def test_in_force_only_for_our_bridge(tmp_path: Path) -> None:
 def test_restore_acts_only_where_it_is_missing(tmp_path: Path) -> None:
     run = FakeRun(lambda args: Completed(1 if "list" in args else 0, "", ""))
     assert Firewall(settings(tmp_path), run).restore()
-    assert run.inputs[-1] == rules(settings(tmp_path))
+    assert run.commands[-1] == ["/usr/sbin/nft", "-f", str(firewall_file(settings(tmp_path)))]
+
+
+def test_every_address_has_one_port_and_one_hardware_address(tmp_path: Path) -> None:
+    text = rules(settings(tmp_path), SUBNET)
+    assert '"cnt-0a000302" . 02:63:0a:00:03:02' in text
+    assert '"cnt-0a0003fe" . 02:63:0a:00:03:fe' in text
+    assert text.count('"cnt-0a0003') == 254
 
 
 def test_nftables_service_loads_it_again_after_its_flush(tmp_path: Path) -> None:

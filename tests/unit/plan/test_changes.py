@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from containarium.model.action import CreateInstance, Impact
-from containarium.model.observed import Password
-from containarium.plan.decision import EnvironmentPlan, Verb
+from containarium.model.action import CreateInstance, Impact, RestartInstance
+from containarium.model.observed import Look, Password
+from containarium.model.sshkey import SSHKey
+from containarium.model.status import ConditionStatus
+from containarium.plan import render
+from containarium.plan.conditions import summarise
+from containarium.plan.decision import EnvironmentPlan, Plan, Verb
 from containarium.plan.planner import make_plan
+from containarium.simulate.faults import Boundary, Crash, Kill
+from containarium.simulate.host import SimulatedHost
 from containarium.simulate.somebody import Somebody
-from tests.builders import Site, manifest, public_key
+from tests.builders import Site, load, manifest, public_key
 
 BOX = "alice-container"
 NIC = {
@@ -21,6 +27,8 @@ NIC = {
     "name": "eth0",
     "network": "incusbr0",
     "ipv4.address": "10.0.3.2",
+    "hwaddr": "02:63:0a:00:03:02",
+    "host_name": "cnt-0a000302",
     "security.ipv4_filtering": "true",
     "security.mac_filtering": "true",
     "security.port_isolation": "true",
@@ -44,6 +52,18 @@ class Drift:
 
 
 DRIFTS = [
+    Drift(
+        "privileged by a profile",
+        lambda s: s.unset_config(BOX, "security.privileged"),
+        ("isolation.privileged",),
+        ("UpdateInstance",),
+    ),
+    Drift(
+        "primary group",
+        lambda s: s.change_primary_group("alice", "users"),
+        ("account.group",),
+        ("EnsureAccount",),
+    ),
     Drift("cpu", lambda s: s.set_config(BOX, "limits.cpu", "1"), ("spec.resources.cpu",), ("UpdateInstance",)),
     Drift("cpu taken away", lambda s: s.unset_config(BOX, "limits.cpu"), ("spec.resources.cpu",), ("UpdateInstance",)),
     Drift(
@@ -349,3 +369,91 @@ def test_autostart_is_given_only_to_what_can_start() -> None:
     assert created.config["boot.autostart"] == "false"
     assert site.run().converged
     assert site.world.instances[BOX].config["boot.autostart"] == "true"
+
+
+def test_a_new_environment_is_shown_with_all_that_it_gets() -> None:
+    site = Site(
+        manifest("alice", docker=True, autostart=False, snapshots={"keep": "7d"}, deletion={"protect": True}),
+        manifest("bob", running=False),
+    )
+    lines = [line.split("  [")[0].split() for line in render.text(site.run().first).splitlines()]
+    assert ["+", "spec.docker", "true"] in lines
+    assert ["+", "spec.autostart", "false"] in lines
+    assert ["+", "spec.snapshots", "@daily,", "kept", "7d"] in lines
+    assert ["+", "spec.deletion.protect", "true"] in lines
+    assert ["+", "spec.running", "false"] in lines
+
+
+def test_a_restart_that_was_asked_for_is_no_drift_and_is_not_forgotten_by_the_dying() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    site.declare(manifest("alice", docker=True))
+    (plan,) = site.run(restart=True).done
+    assert plan.verb is Verb.UPDATE
+    assert "spec.docker.nesting            true  [restart: made now]" in "\n".join(
+        render.text(Plan((plan,))).splitlines()
+    )
+
+    site = Site(manifest("alice"))
+    site.run()
+    site.declare(manifest("alice", docker=True))
+    site.host = SimulatedHost(site.world, _killed_before_the_restart)
+    with pytest.raises(Crash):
+        site.run(restart=True)
+    site.host = SimulatedHost(site.world)
+    notices = [notice.field for plan in site.run().last.environments for notice in plan.notices]
+    assert notices == ["restart"]
+    assert site.run(restart=True).converged
+    assert not site.run().last.environments
+
+
+def _killed_before_the_restart(boundary: Boundary) -> Kill | None:
+    return Kill() if isinstance(boundary.action, RestartInstance) else None
+
+
+def test_an_edit_of_the_inside_is_seen_without_looking_there() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    site.declare(manifest("alice", packages=["git"]))
+    observed = site.host.observe(Look.SHALLOW)
+    plan = make_plan(site.load, observed, site.now)
+    assert plan.pending
+    assert render.summary(plan) == "Plan: 1 to update, 0 unchanged."
+    (ready, *_) = summarise(plan, observed)["alice"]
+    assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "ToBeUpdated")
+
+
+def test_the_summary_does_not_say_that_nothing_is_to_do_when_something_is_held_back() -> None:
+    site = Site(manifest("alice"), manifest("bob", placement={"host": "other"}))
+    site.run()
+    empty = make_plan(load(complete=False), site.host.observe(), site.now)
+    assert render.summary(empty) == "Plan: 0 unchanged, 1 held back."
+    assert render.summary(site.run().last) == "Plan: nothing to do, 1 unchanged, 1 elsewhere."
+
+
+def test_a_key_that_somebody_added_is_named_by_its_fingerprint() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    intruder = SSHKey.parse(public_key("intruder"))
+    Somebody(site.world).append_host_key("alice", intruder.line)
+    Somebody(site.world).append_host_key("alice", "nonsense")
+    plan = plan_of(site)
+    assert plan is not None
+    own = SSHKey.parse(public_key("alice")).fingerprint
+    assert plan.changes[0].before == f"{own} {intruder.fingerprint} an unreadable line"
+
+
+def test_what_no_manifest_speaks_of_is_drift_even_while_the_manifest_is_edited() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    somebody = Somebody(site.world)
+    somebody.give_shell("alice")
+    somebody.set_config(BOX, "security.privileged", "true")
+    site.declare(manifest("alice", resources={"cpu": "2"}))
+    (plan,) = site.run().done
+    assert plan.verb is Verb.UPDATE
+    assert {change.field: change.drift for change in plan.changes} == {
+        "spec.resources.cpu": False,
+        "isolation.privileged": True,
+        "account.shell": True,
+    }

@@ -134,3 +134,61 @@ def test_an_environment_that_is_not_to_run_is_made_and_left_stopped_until_it_is(
     inside = site.world.inside(BOX)
     assert inside is not None
     assert inside.guest.user
+
+
+def test_an_address_that_waits_to_be_given_up_goes_to_nobody_else() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    site.declare(manifest("alice", network={"ipv4": "10.0.3.100"}), manifest("bob"))
+    assert not site.run().failures
+    assert site.world.instances[BOX].addresses == ("10.0.3.2",)
+    assert site.world.instances["bob-container"].addresses == ("10.0.3.3",)
+
+
+def test_the_address_that_another_environment_waits_to_give_up_is_refused() -> None:
+    site = Site(manifest("bob"))
+    site.run()
+    site.declare(manifest("alice", network={"ipv4": "10.0.3.2"}), manifest("bob", network={"ipv4": "10.0.3.9"}))
+    assert [str(problem.reason) for problem in site.run().last.problems] == ["AddressInUse"]
+    assert site.run(restart=True).failures == ()
+    assert site.run().converged
+
+
+@pytest.mark.parametrize("newcomer", ["aaron", "zoe"])
+def test_whoever_has_an_address_keeps_it_whatever_the_names_are(newcomer: str) -> None:
+    site = Site(manifest("bob"))
+    site.run()
+    site.declare(manifest("bob"), manifest(newcomer, network={"ipv4": "10.0.3.2"}))
+    result = site.run()
+    assert [(problem.environment, problem.reason) for problem in result.last.problems] == [(newcomer, "AddressInUse")]
+    assert site.world.instances["bob-container"].addresses == ("10.0.3.2",)
+
+
+def test_an_allocated_address_that_was_changed_on_the_nic_is_put_back_as_drift() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    nic = dict(site.world.instances[BOX].devices["eth0"])
+    Somebody(site.world).set_device(BOX, "eth0", {**nic, "ipv4.address": "10.0.3.77"})
+    result = site.run()
+    assert [(change.field, change.drift) for change in result.done[0].changes] == [("spec.network.ipv4", True)]
+    assert site.world.instances[BOX].addresses == ("10.0.3.2",)
+    assert result.converged
+
+
+def test_adopting_is_refused_in_so_many_words() -> None:
+    site = Site(manifest("alice", annotations={"containarium.dev/adopt": "true"}))
+    Somebody(site.world).foreign_instance(BOX)
+    assert "adopting one is not possible yet" in str(site.run().last.problems[0])
+
+
+@pytest.mark.parametrize("changed", [{"group": "users", "home": "/"}, {"comment": "evil"}])
+def test_a_jump_account_that_lost_half_of_its_mark_is_refused_with_the_way_to_give_it_back(
+    changed: dict[str, str],
+) -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    site.world.change_account("alice", **changed)
+    (problem,) = site.run().last.problems
+    assert problem.reason == "Conflict"
+    assert "usermod -" in problem.remedy
+    assert "back" in problem.remedy

@@ -193,3 +193,70 @@ def test_a_foreign_instance_and_account_never_retire() -> None:
     account = site.world.account("gitlab")
     assert account is not None
     assert not account.expired
+
+
+def test_what_was_retired_half_born_starts_over_when_it_comes_back() -> None:
+    site = settled("bob", "carol")
+    Somebody(site.world).half_born(BOX, "alice")
+    site.run()
+    assert site.world.instances[BOX].config[marks.RETIRED]
+    site.declare(*site.load.manifests, manifest("alice"))
+    assert site.run().converged
+    assert site.world.instances[BOX].status is InstanceStatus.RUNNING
+
+
+def test_dates_of_a_clock_that_was_not_set_yet_give_the_whole_grace_period_again() -> None:
+    site = settled("alice", "bob")
+    without(site, "alice")
+    right = site.now
+    site.now = right.replace(year=1970)
+    site.run()
+    assert site.world.instances[BOX].config[marks.PRUNE_AFTER].startswith("1970")
+    site.now = right
+    site.run()
+    assert site.world.instances[BOX].config[marks.PRUNE_AFTER] == "2026-11-29T12:00:00+00:00"
+    assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+
+
+@pytest.mark.parametrize("date", ["2026-01-01", "2026-01-01T00:00:00", "soon"])
+def test_a_date_without_its_zone_deletes_nothing_and_stops_nobody(date: str) -> None:
+    site = settled("alice", "bob")
+    without(site, "alice")
+    site.run()
+    Somebody(site.world).set_config(BOX, marks.PRUNE_AFTER, date)
+    assert site.run().converged
+    assert BOX in site.world.instances
+
+
+def test_a_restored_backup_of_a_retired_environment_gets_a_grace_period_of_its_own() -> None:
+    """An import brings the old dates back with it; what tells them from ours is the locked account that is missing."""
+    site = settled("alice", "bob")
+    without(site, "alice")
+    site.run()
+    kept = site.world.instances[BOX]
+    site.wait(days=8)
+    site.run()
+    assert BOX not in site.world.instances
+    site.world.put_instance(kept)
+    site.wait(days=30)
+    site.run()
+    assert site.world.instances[BOX].config[marks.PRUNE_AFTER] > kept.config[marks.PRUNE_AFTER]
+    assert not site.run().last.pending
+    site.wait(days=8)
+    site.run()
+    assert BOX not in site.world.instances
+
+
+def test_a_name_that_somebody_else_has_taken_holds_up_no_retirement() -> None:
+    site = settled("alice", "bob")
+    without(site, "alice")
+    site.run()
+    somebody = Somebody(site.world)
+    somebody.remove_account("alice")
+    somebody.add_account("alice")
+    before = site.world.account("alice")
+    assert not site.run().last.pending
+    site.wait(days=8)
+    site.run()
+    assert BOX not in site.world.instances
+    assert site.world.account("alice") == before

@@ -8,6 +8,7 @@ from pathlib import Path
 from containarium.host.accounts import Accounts
 from containarium.host.files import make_folder
 from containarium.host.firewall import UNIT, Firewall, firewall_file, rules, units
+from containarium.host.prepare.network import subnet_of
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.sshd import SSHD, Sshd
 from containarium.model.host import HostError
@@ -56,10 +57,10 @@ def sshd(context: Context) -> Step:
 
 
 def firewall(context: Context) -> Step:
-    """Put the table in force, and see to it that it is so after every boot and every flush by nftables.service."""
+    """Put the tables in force, and see to it that it is so after every boot and every flush by nftables.service."""
     wall = Firewall(context.settings, context.run)
     standing = wall.in_force()
-    changed = context.write(firewall_file(context.settings), rules(context.settings))
+    changed = context.write(firewall_file(context.settings), rules(context.settings, subnet_of(context)))
     if not standing or changed:
         context.progress("shutting the host's services to guests")
         context.receipt.add("nftables table", "containarium")

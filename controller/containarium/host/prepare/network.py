@@ -12,6 +12,7 @@ from containarium.host.prepare.steps import MANAGED, Context, Step
 from containarium.model.host import HostError, TerminalError
 
 _TIMEOUT = 60.0
+_WIDEST = 16
 
 
 def bridge(context: Context) -> Step:
@@ -47,6 +48,26 @@ def bridge(context: Context) -> Step:
     context.incus.post("networks", body={"name": name, "type": "bridge", "config": config}, timeout=_TIMEOUT)
     context.receipt.add("bridge", name)
     return Step("bridge", True, f"{name} with {wanted}")
+
+
+def subnet_of(context: Context) -> IPv4Network:
+    """The subnet of the bridge as it is, which need not be the one in the settings."""
+    config = context.incus.get("networks", context.settings.bridge)["config"]
+    try:
+        subnet = IPv4Interface(config.get("ipv4.address", "")).network
+    except ValueError as error:
+        raise TerminalError(
+            f"the bridge {context.settings.bridge} has no IPv4 address of its own",
+            remedy=f"give it one: incus network set {context.settings.bridge} ipv4.address=10.0.3.1/24",
+            reason="BridgeForeign",
+        ) from error
+    if subnet.prefixlen < _WIDEST:
+        raise TerminalError(
+            f"the bridge's subnet {subnet} is larger than a /{_WIDEST}, and the firewall names each of its addresses",
+            remedy=f"give the bridge a /{_WIDEST} or smaller",
+            reason="SubnetTooLarge",
+        )
+    return subnet
 
 
 def strangers(subnet: IPv4Network) -> str:
