@@ -111,8 +111,10 @@ _INCUS_TIMEOUT = File(
 )
 # lxcfs does work in a privileged container, whatever its unit says; guests see their own limits through it.
 _LXCFS = File("/etc/systemd/system/lxcfs.service.d/lab.conf", "[Unit]\nConditionVirtualization=\n")
+# This limit is the whole machine's, and Incus' own package sets it lower at each boot.
+_SYSCTLS = File("/etc/sysctl.d/99-lab.conf", "fs.inotify.max_user_instances = 1048576\n")
 # What makes a container pass for a machine. Guests of its own Incus get none of it.
-_MACHINE_FILES = (_MACHINE_SCRIPT, _MACHINE_UNIT, _INCUS_TIMEOUT, _LXCFS)
+_MACHINE_FILES = (_MACHINE_SCRIPT, _MACHINE_UNIT, _INCUS_TIMEOUT, _LXCFS, _SYSCTLS)
 _MACHINE_LINKS = (
     _wanted("lab-machine.service", "sysinit.target"),
     ("/etc/systemd/system/systemd-binfmt.service", "/dev/null"),
