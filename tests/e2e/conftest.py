@@ -35,6 +35,7 @@ def site(lab_host: LabHost, laptop: Laptop) -> Site:
     site = Site(lab_host, laptop)
     site.containarium("host", "prepare", timeout=300)
     lab_host.import_guest_image(IMAGE)
+    site.spare_from_bans(laptop.address)
     return site
 
 
@@ -63,7 +64,7 @@ def pair(site: Site) -> Pair:
     site.purge(set(site.declared()) - {"alice", "bob"})
     alice, bob = site.person("alice"), site.person("bob")
     big = {"memory": "1GiB", "disk": "4GiB", "processes": 1024}
-    site.declare("alice", docker=True, resources=big)
+    site.declare("alice", docker=True, resources=big, packages=["busybox-static"])
     site.declare("bob", sshKeys=[bob.public(kind) for kind in KEY_TYPES])
     site.apply()
     return Pair(site, alice, bob, site.person("carol"), site.export("alice"), site.export("bob"))

@@ -72,6 +72,7 @@ DRIFTS = [
     Drift("account given a shell", host("usermod", "-s", "/bin/bash", NAME), frozenset({"account.shell"})),
     Drift("account locked", host("usermod", "-L", NAME), frozenset({"account.password"})),
     Drift("account given a password", host("usermod", "-p", "$6$x$y", NAME), frozenset({"account.password"})),
+    Drift("account's own group", host("usermod", "-g", "nogroup", NAME), frozenset({"account.group"})),
     Drift("account in another group", host("usermod", "-aG", "adm", NAME), frozenset({"account.groups"})),
     Drift("account expired", host("usermod", "-e", "1", NAME), frozenset({"account.expiry"})),
     Drift("key appended on the host", append_key, frozenset({"account.keys"})),

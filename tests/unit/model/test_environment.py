@@ -156,6 +156,7 @@ def test_schedules(schedule: str) -> None:
         ("spec.sshKeys", [5], "5 is not a key"),
         ("spec.packages", ["-x"], "not a Debian package name"),
         ("spec.packages", ["git;ls"], "not a Debian package name"),
+        ("spec.packages", ["sudo-"], "not a Debian package name"),
         ("spec.packages", ["Git"], "not a Debian package name"),
         ("spec.packages", ["git", "git"], "the package git is listed twice"),
         ("spec.network.ipv4", "10.0.3.010", "not an IPv4 address"),
