@@ -58,6 +58,14 @@ def host(outer: Any) -> Iterator[LabHost]:
     made.delete()
 
 
+_AWAIT_DNS = r"""
+lists=$(ls /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null)
+mirror=$(sed -nE 's#^(deb |URIs:)[^:]*://([^/ ]*).*#\2#p' $lists | head -1)
+for _ in $(seq 60); do getent hosts "$mirror" && exit; sleep 0.5; done
+exit 1
+"""
+
+
 def _do(host: LabHost, what: str) -> list[list[Any]]:
     found: list[list[Any]] = json.loads(host.run([f"{VENV}/bin/python", "-c", _SCRIPT, what], timeout=200).stdout)
     return found
@@ -76,8 +84,7 @@ def reaches(host: LabHost) -> Callable[[str, int], bool]:
         guest = ["exec", "probe", "--", "timeout", "5", "bash", "-c", command]
         return host.incus(*guest, check=False, timeout=30).returncode == 0
 
-    wait = "for _ in $(seq 60); do getent hosts deb.debian.org && exit; sleep 0.5; done; exit 1"
-    host.incus("exec", "probe", "--", "sh", "-c", wait, timeout=60, check=False)
+    host.incus("exec", "probe", "--", "sh", "-c", _AWAIT_DNS, timeout=60, check=False)
     return connect
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -30,16 +31,16 @@ _LOOSE_SIZE = re.compile(r"\s*([-+]?)([0-9]+)(?:[.,]([0-9]+))?\s*([A-Za-z]*)\s*"
 _INCUS_SIZE = re.compile(rf"([0-9]{{1,19}})({_UNIT_PATTERN}| bytes)?")
 
 
-class _Quantity:
+class _Quantity(ABC):
     """What a pydantic field of these types does: parse text, write text, and show a pattern in the JSON schema."""
 
     __slots__ = ()
     _json_schema: ClassVar[dict[str, Any]] = {}
 
     @classmethod
+    @abstractmethod
     def parse(cls, value: Any) -> Self:
         """Parse a value of a manifest. Raises InvalidValueError."""
-        raise NotImplementedError
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
