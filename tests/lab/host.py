@@ -29,6 +29,10 @@ INNER_BRIDGE = "incusbr0"
 INNER_POOL = "default"
 
 
+# About one command in a thousand runs, and Incus loses its exit code.
+_LOST = "Failed to retrieve PID of executing child process"
+
+
 class LabHost:
     """One disposable machine."""
 
@@ -116,6 +120,8 @@ class LabHost:
         command = ["exec", "--mode=non-interactive", *options, self.name, "--", *inside]
         started = time.monotonic()
         result = self.outer.incus(*command, timeout=timeout + 10, check=False, input=input)
+        if result.returncode == 255 and _LOST in result.stderr:
+            result = self.outer.incus(*command, timeout=timeout + 10, check=False, input=input)
         result.args = argv
         if result.returncode in {124, 137} and time.monotonic() - started >= timeout:
             raise CommandTimeoutError(f"no end after {timeout:g} s on {self.name}: {argv}")

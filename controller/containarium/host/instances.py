@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from containarium.host import processors as limits
 from containarium.host.incus import Incus, Versioned
 from containarium.host.nicfilters import NicFilters
 from containarium.host.settings import HostSettings
@@ -31,6 +32,7 @@ class Instances:
         self._incus = incus
         self._pools = settings.incus_dir / "storage-pools"
         self._filters = filters
+        self._processors = limits.Processors(incus)
 
     def all(self) -> dict[str, Instance]:
         """Every instance, ours and foreign, by name. One request."""
@@ -133,6 +135,8 @@ class Instances:
                 self._filters.check(action.instance, {name: action.devices[name] for name in nics}, error.message)
             raise
         self._filters.check(action.instance, {name: action.devices[name] for name in nics})
+        if limits.KEY in action.config and before.value.get("status") == "Running":
+            self._processors.settle(action.instance, action.config[limits.KEY])
 
     def _remove(self, name: str, there: Mapping[str, Any]) -> None:
         if half_born(there):
