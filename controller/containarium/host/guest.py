@@ -64,7 +64,7 @@ class GuestHands:
                 progress(f"setting up the user {action.user}")
                 self._users.set_up(action)
             case act.WriteGuestKeys():
-                progress(f"writing {len(action.keys)} keys of {action.user}")
+                progress(f"writing the keys of {action.user}")
                 self._keys.write(action)
             case act.InstallPackages():
                 self._packages.install(action.instance, action.packages, progress)

@@ -28,10 +28,10 @@ class FakeRun:
         self,
         args: Sequence[str],
         *,
-        timeout: float,  # noqa: ARG002
+        timeout: float,
         stdin: str = "",
-        check: bool = True,  # noqa: ARG002
-        env: Mapping[str, str] | None = None,  # noqa: ARG002
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> Completed:
         self.commands.append(list(args))
         self.inputs.append(stdin)

@@ -26,7 +26,7 @@ class FakeIncus(Incus):
         super().__init__(host)
         self._answers = answers
 
-    def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:  # noqa: ARG002
+    def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
         return self._answers.get("/".join(path))
 
 

@@ -29,19 +29,19 @@ class AptGuest(Incus):
         self._lists = lists
         self._apt = apt
 
-    def read_file(self, instance: str, path: str, limit: int) -> GuestFile | None:  # noqa: ARG002
+    def read_file(self, instance: str, path: str, limit: int) -> GuestFile | None:
         if path == "/var/lib/dpkg/status":
             return GuestFile("file", 0, 0, 0o644, b"Package: sudo\nStatus: install ok installed\n\n")
         return GuestFile("file", 0, 0, 0o755) if self._apt else None
 
     def execute(
         self,
-        instance: str,  # noqa: ARG002
+        instance: str,
         args: Sequence[str],
         *,
-        timeout: float,  # noqa: ARG002
-        env: Mapping[str, str] | None = None,  # noqa: ARG002
-        keep: int = 0,  # noqa: ARG002
+        timeout: float,
+        env: Mapping[str, str] | None = None,
+        keep: int = 0,
     ) -> Completed:
         words = [word for word in args if word in ("find", "dpkg", "update", "install", "--fix-broken")]
         self.ran.append(" ".join(words))
