@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def clean(settings: HostSettings, receipt: Receipt) -> None:
     if not others and not receipt_path(settings).exists():
         remove_caches(settings, receipt)
     receipt.path.unlink()
+    with contextlib.suppress(OSError):  # scripts/venv may keep a note of its own beside it
+        receipt.path.parent.rmdir()
     receipt.remove_folders()
 
 
