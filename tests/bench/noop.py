@@ -11,6 +11,8 @@ from tests.bench.figures import Section, spread
 ENVIRONMENTS = 200
 RUNNING = 4
 RUNS = 25
+AIM = 1.5
+PLAN = "plan, in a warm process"
 SCRIPT = Path(__file__).with_name("inside_host.py")
 
 
@@ -41,6 +43,8 @@ def measure() -> Section:
 
 def _section(found: dict[str, list[float]]) -> Section:
     get = found["bare GET recursion=1"]
+    plan = median(one / other for one, other in zip(found[PLAN], get, strict=True))
+    verdict = f"met: {plan:.2f} x" if plan <= AIM else f"missed by {100 * (plan / AIM - 1):.0f} %: {plan:.2f} x"
     rows = []
     for name, samples in found.items():
         if name.startswith("requests"):
@@ -50,12 +54,17 @@ def _section(found: dict[str, list[float]]) -> Section:
     return Section(
         f"A no-op plan of {ENVIRONMENTS} environments on real Incus",
         f"{ENVIRONMENTS} environments on a disposable host, {RUNNING} of them running. A plan reads all manifests, "
-        "looks at the host and decides. Aim: at most 1.5 x the bare GET, interpreter start-up shown apart.",
+        f"looks at the host and decides. Aim: at most {AIM} x the bare GET, interpreter start-up shown apart.",
         ("what", "ms: median (min to max)", "x bare GET"),
         tuple(rows),
         (
             f"N = {RUNS}, taken in turn.",
             f"Requests to Incus in one plan: {found['requests'][0]:.0f}, whatever the number of instances.",
+            (
+                f"The aim is {verdict}. Manifests are read while Incus makes its answer, which takes as long; what "
+                "comes on top is decoding that answer, the accounts, and deciding, all in one interpreter. Remembering "
+                "parsed manifests from pass to pass, which a daemon can, takes the reading away."
+            ),
             "The bare GET is one `GET /1.0/instances?recursion=1` over the unix socket, its JSON decoded.",
         ),
     )
