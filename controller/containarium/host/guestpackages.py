@@ -17,6 +17,8 @@ INSTALL_TIMEOUT = 900
 _CONFIGURE_TIMEOUT = 300
 _UPDATE_TIMEOUT = 180
 _SHORT = 30.0
+_LISTS_PATIENCE = 60.0
+_LISTS_PAUSE = 1.0
 _STATUS_LIMIT = 32 * 1024 * 1024
 _FRESH = 24 * 3600
 _LISTS = "/var/lib/apt/lists"
@@ -88,9 +90,16 @@ class Packages:
 
     def _update(self, instance: str, progress: Progress) -> None:
         progress("refreshing the package lists")
-        done = self._apt(instance, ["-o", "APT::Update::Error-Mode=any", "update"], _UPDATE_TIMEOUT)
-        if done.code != 0:
-            raise apt_error(done)
+        deadline = time.monotonic() + _LISTS_PATIENCE
+        while True:
+            done = self._apt(instance, ["-o", "APT::Update::Error-Mode=any", "update"], _UPDATE_TIMEOUT)
+            if done.code == 0:
+                return
+            error = apt_error(done)
+            # apt waits for dpkg's lock, but not for that of the lists: a killed controller's update may still hold it
+            if error.reason != "GuestBusy" or time.monotonic() > deadline:
+                raise error
+            time.sleep(_LISTS_PAUSE)
 
     def _fresh(self, instance: str) -> bool:
         """Whether there are package lists, and the folder was renewed within a day."""
