@@ -63,10 +63,22 @@ class _Guarded:
     host: Host
     check: Callable[[], None]
 
-    def observe(self, look: Look = Look.DEEP) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
         """Look, unless it is to end."""
         self.check()
-        return self.host.observe(look)
+        return self.host.observe(look, inside)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Those of the host."""
+        return self.host.doubts()
+
+    def cancel(self) -> None:
+        """End what runs there."""
+        self.host.cancel()
+
+    def resume(self) -> None:
+        """Take a ``cancel`` back."""
+        self.host.resume()
 
     def execute(self, action: Action, progress: Progress = silent) -> None:
         """Act, unless it is to end."""

@@ -71,8 +71,11 @@ class GuestLook:
         self._caches: dict[str, _Cache] = {}
         self._packages: WeakValueDictionary[bytes, frozenset[str]] = WeakValueDictionary()
 
-    def inside(self, instances: Mapping[str, Instance]) -> dict[str, Guest]:
-        """Every running instance that carries our mark, by name. One that cannot be read is left out."""
+    def inside(self, instances: Mapping[str, Instance], only: frozenset[str] | None = None) -> dict[str, Guest]:
+        """Every running instance that carries our mark, by name. One that cannot be read is left out.
+
+        Where ``only`` names environments, no other is looked into.
+        """
         ours = {}
         for name, instance in instances.items():
             user = instance.config.get(marks.ENVIRONMENT, "")
@@ -80,6 +83,8 @@ class GuestLook:
                 ours[name] = user
         for gone in self._caches.keys() - ours.keys():
             self._caches.pop(gone, None)
+        if only is not None:
+            ours = {name: user for name, user in ours.items() if user in only}
         guests: dict[str, Guest] = {}
         hidden: dict[str, str] = {}
         for name, user in ours.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from functools import partial
 
 from containarium.host import command
 from containarium.host.guest import GuestHands
@@ -34,6 +36,7 @@ class Machine:
         self._settings = settings
         self._name = name or socket.gethostname()
         self._accounts = accounts
+        self._cancelled = threading.Event()
         self._incus = Incus(settings)
         self._instances = Instances(self._incus, NicFilters(self._incus, run), settings)
         self._power = Power(self._incus, self._instances)
@@ -41,11 +44,25 @@ class Machine:
         self._look = GuestLook(self._incus, settings)
         self._guests = GuestHands(self._incus, self._instances)
 
-    def observe(self, look: Look = Look.DEEP) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
         """Look at everything and change nothing. Two requests, however many instances there are."""
-        return observe(
-            self._settings, self._name, self._incus, self._instances, self._accounts, self._look.inside, look
-        )
+        look_inside = partial(self._look.inside, only=inside)
+        return observe(self._settings, self._name, self._incus, self._instances, self._accounts, look_inside, look)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Why nothing may be retired or deleted at present; one request to Incus."""
+        pool = self._incus.get("storage-pools", self._settings.pool)
+        if pool.get("status") != "Created":
+            return (f"the storage pool {self._settings.pool} is {str(pool.get('status')).lower()}",)
+        return ()
+
+    def cancel(self) -> None:
+        """End every running action early."""
+        self._cancelled.set()
+
+    def resume(self) -> None:
+        """Take a ``cancel`` back."""
+        self._cancelled.clear()
 
     def execute(self, action: act.Action, progress: Progress = silent) -> None:
         """Carry out one action, checking ownership first. Raises HostError."""

@@ -37,3 +37,38 @@ class HostSettings:
     manifests: Path = Path("/etc/containarium/environments")
     state: Path = Path("/var/lib/containarium")
     runtime: Path = Path("/run/containarium")
+
+    @property
+    def backups(self) -> Path:
+        """Exports of environments that were deleted, and their checksums."""
+        return self.state / "backups"
+
+    @property
+    def probe_key(self) -> Path:
+        """Private half of the SSH probe's key; the public one stands beside it with ``.pub``."""
+        return self.state / "probe" / "id_ed25519"
+
+    @property
+    def sync(self) -> Path:
+        """Checkouts of the manifests' repository, and what was tried last."""
+        return self.state / "sync"
+
+    @property
+    def events(self) -> Path:
+        """What happened, a line of JSON each."""
+        return self.state / "events.jsonl"
+
+    @property
+    def status(self) -> Path:
+        """What the controller found in its last pass."""
+        return self.runtime / "status.json"
+
+    @property
+    def control(self) -> Path:
+        """The controller's local socket."""
+        return self.runtime / "control.sock"
+
+    @property
+    def vault(self) -> Path:
+        """What has to survive a new boot disk: it is where Incus keeps its database, for the one needs the other."""
+        return self.incus_dir / "containarium"

@@ -106,6 +106,40 @@ class RestartInstance(InstanceAction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptInstance(InstanceAction):
+    """Put our mark on an instance that has none yet. ``config`` holds the marks, and nothing else.
+
+    Refused where another mark of ours stands on it already, or where it is not as it was when the plan was made:
+    ``config`` and ``devices`` of everybody else stay as they are.
+    """
+
+    kind: ClassVar[str] = "AdoptInstance"
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupInstance(InstanceAction):
+    """Export the stopped instance to the folder of backups, with a checksum beside it, before its data goes.
+
+    One that is there already, whole and made since the instance was retired, is kept.
+    """
+
+    kind: ClassVar[str] = "BackupInstance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforceLimits(InstanceAction):
+    """Make the kernel hold what the instance's configuration already says: it was found not to.
+
+    ``config`` and ``devices`` are the configuration as it is, for exactly the keys that are not in force.
+    """
+
+    kind: ClassVar[str] = "EnforceLimits"
+    config: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetUpUser(InstanceAction):
     """Make the person's account in the guest, or repair it: no password, sudo without one, in ``groups``.
 
@@ -206,6 +240,9 @@ ACTION_KINDS: tuple[type[Action], ...] = (
     StartInstance,
     StopInstance,
     RestartInstance,
+    AdoptInstance,
+    BackupInstance,
+    EnforceLimits,
     SetUpUser,
     WriteGuestKeys,
     InstallPackages,

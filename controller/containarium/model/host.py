@@ -51,12 +51,32 @@ class WaitingError(HostError):
 class Host(Protocol):
     """A machine that can be looked at and changed. Safe to call from several threads."""
 
-    def observe(self, look: Look = Look.DEEP) -> Observed:
-        """Look at everything and change nothing. Raises HostError when the look is not whole."""
+    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
+        """Look at everything and change nothing. Raises HostError when the look is not whole.
+
+        A deep look reads the guests of these environments only, where ``inside`` names any; None: of all.
+        """
         ...
 
     def execute(self, action: Action, progress: Progress = silent) -> None:
         """Carry out one action, checking ownership first. Raises HostError; returning says only that it was tried:
         whether it worked is what the next look says.
         """
+        ...
+
+    def doubts(self) -> tuple[str, ...]:
+        """Why nothing may be retired or deleted at present, in words; empty when nothing speaks against it.
+
+        The pool is not online, or the clock is not set. Raises HostError when that cannot be found out.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End every running action early: each raises RetryableError (Cancelled), and so does every later one but
+        StopInstance, until ``resume``.
+        """
+        ...
+
+    def resume(self) -> None:
+        """Take a ``cancel`` back."""
         ...

@@ -24,6 +24,12 @@ RETIRED = PREFIX + "retired"
 PRUNE_AFTER = PREFIX + "prune-after"
 """From when on a retired environment's data may be deleted, RFC 3339 in UTC."""
 
+SUSPENDED = PREFIX + "suspended"
+"""Since when an admin wants the environment left alone (RFC 3339, UTC), whatever its manifest says."""
+
+MANIFEST = PREFIX + "manifest"
+"""The manifest that was last reached, packed: what ``undelete`` brings back when the file is gone."""
+
 RESTART = PREFIX + "restart-since"
 """The instance's ``last_used_at`` when a change was made that acts only after a restart."""
 

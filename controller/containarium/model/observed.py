@@ -102,6 +102,22 @@ class Guest:
 
 
 @dataclass(frozen=True, slots=True)
+class Enforcement:
+    """What the kernel holds a running instance to, whatever its configuration says.
+
+    None where it could not be read, which is never a difference. ``memory`` and ``disk`` in bytes (0: no limit),
+    ``processes`` a count (0: no limit), ``cpus`` the ids of the processors that it may use.
+    """
+
+    memory: int | None = None
+    processes: int | None = None
+    cpus: frozenset[int] | None = None
+    disk: int | None = None
+    filters: bool | None = None
+    """The bridge's firewall has the chains that hold it to its own addresses."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """What the host offers. ``subnet`` is the bridge's own address with its prefix length.
 
@@ -115,6 +131,8 @@ class HostFacts:
     pool: str
     pool_driver: str = ""
     cpus: int = 1
+    probe_key: str = ""
+    """Public half (``type blob``) of the key that the controller's own SSH probe logs in with; empty: no probe."""
     leases: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -126,5 +144,7 @@ class Observed:
     instances: Mapping[str, Instance] = field(default_factory=dict)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     guests: Mapping[str, Guest] = field(default_factory=dict)
+    enforced: Mapping[str, Enforcement] = field(default_factory=dict)
+    """What the kernel really holds, by instance name; only of guests that were looked into."""
     orphan_keys: frozenset[str] = frozenset()
     """Names with a keys file in our folder and no account."""

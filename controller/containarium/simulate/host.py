@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from containarium.model import marks
 from containarium.model.action import (
@@ -30,7 +31,7 @@ from containarium.model.action import (
     WriteAccountKeys,
     WriteGuestKeys,
 )
-from containarium.model.host import HostError, Progress, TerminalError, silent
+from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
 from containarium.simulate import accounts, guests, incus
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
@@ -47,11 +48,28 @@ class SimulatedHost:
         self.world = world
         self._faults = faults
         self._step_seconds = step_seconds
+        self._cancelled = False
 
-    def observe(self, look: Look = Look.DEEP) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
         """Look at everything and change nothing."""
         self._pass(Boundary(LOOK))
-        return self.world.snapshot(look)
+        seen = self.world.snapshot(look)
+        if inside is None:
+            return seen
+        boxes = {marks.instance_name(name) for name in inside}
+        return replace(seen, guests={name: guest for name, guest in seen.guests.items() if name in boxes})
+
+    def doubts(self) -> tuple[str, ...]:
+        """What the world was told to doubt."""
+        return self.world.doubts
+
+    def cancel(self) -> None:
+        """From now on every action but a stop fails at its next sub-step."""
+        self._cancelled = True
+
+    def resume(self) -> None:
+        """Take a ``cancel`` back."""
+        self._cancelled = False
 
     def execute(self, action: Action, progress: Progress = silent) -> None:
         """Carry out one action, sub-step by sub-step."""
@@ -61,6 +79,8 @@ class SimulatedHost:
                 step = next(steps, None)
             if step is None:
                 break
+            if self._cancelled and not isinstance(action, StopInstance):
+                raise RetryableError(f"cancelled before {step}", reason="Cancelled")
             progress(step)
             self._pass(Boundary(step, action))
             self.world.clock.advance(self._step_seconds)

@@ -45,6 +45,8 @@ class World:
         self.clock = clock or SimClock()
         self.images: dict[str, Image] = dict(IMAGES)
         self.catalogue: set[str] = set(CATALOGUE)
+        self.doubts: tuple[str, ...] = ()
+        """What speaks against anything going away; a test says so."""
         self.facts = HostFacts(name, bridge, IPv4Interface(subnet), pool, pool_driver, cpus)
         self._instances: dict[str, Instance] = {}
         self._insides: dict[str, Inside] = {}
@@ -75,6 +77,7 @@ class World:
             twin = World(clock=self.clock.copy())
             twin.facts, twin._uid = facts, self._uid
             twin.images, twin.catalogue = dict(self.images), set(self.catalogue)
+            twin.doubts = self.doubts
             twin._instances, twin._insides = dict(self._instances), dict(self._insides)
             twin._looked_into, twin._profile_addresses = dict(self._looked_into), dict(self._profile_addresses)
             twin._static = {address: set(names) for address, names in self._static.items()}
