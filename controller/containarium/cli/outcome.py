@@ -12,10 +12,12 @@ from containarium.cli.output import count
 from containarium.model.problem import Problem
 from containarium.plan.decision import EnvironmentPlan, Interlock, Plan, Suspicion, Verb
 from containarium.plan.render import as_json
-from containarium.reconcile.cycle import Failure, Result
+from containarium.reconcile.cycle import Result
+from containarium.reconcile.execute import Failure
 
 _DONE = {
     Verb.CREATE: "created",
+    Verb.ADOPT: "adopted",
     Verb.UPDATE: "updated",
     Verb.REPAIR: "repaired",
     Verb.RETIRE: "retired",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.spinner import Spinner
 
-    from containarium.reconcile.cycle import Failure
+    from containarium.reconcile.execute import Failure
 
 _BESIDE = 20
 """Columns that the spinner, the elapsed time and the gaps take."""

@@ -118,18 +118,20 @@ def _converge(
 ) -> Outcome:
     from containarium.cli.interrupt import Interrupt
     from containarium.cli.outcome import Outcome
+    from containarium.host import approvals
     from containarium.host.lock import only_controller
     from containarium.reconcile.cycle import Settings, converge
 
     with only_controller(wired.settings.runtime, wait):
         load = read(folder)
+        confirmed = approved | approvals.read(wired.settings.runtime, wired.clock())
         reporter, interrupt = _reporter(quiet, only), Interrupt()
         with interrupt.heeded(), reporter.running():
             result = converge(
                 load,
                 interrupt.guard(wired.host(wired.settings)),
                 wired.clock,
-                Settings(approved=approved, restart=restart, only=only),
+                Settings(approved=confirmed, restart=restart, only=only),
                 reporter,
             )
     for failure in result.failures:

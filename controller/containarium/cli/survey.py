@@ -53,13 +53,18 @@ def survey(
     """Read the manifests while the host is looked at, then plan. Without a folder the host alone is looked at."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from containarium.plan.planner import make_plan
+    from containarium.host import approvals
+    from containarium.plan.terms import EVERYBODY, Terms
+    from containarium.reconcile.decide import decide
 
+    host = wiring.host(wiring.settings)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="look") as pool:
-        looking = pool.submit(lambda: wiring.host(wiring.settings).observe(look))
+        looking = pool.submit(host.observe, look)
         load = _load(folder)
         observed = looking.result()
-    plan = make_plan(load, observed, wiring.clock(), approved=approved, restart=restart)
+    now = wiring.clock()
+    terms = Terms(approved | approvals.read(wiring.settings.runtime, now), EVERYBODY if restart else frozenset())
+    plan = decide(load, observed, host, now, terms)
     return Survey(load, observed, plan, declared=folder is not None)
 
 

@@ -93,9 +93,20 @@ class StartInstance(InstanceAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopInstance(InstanceAction):
-    """Stop the instance: gracefully first, by force when the guest does not go."""
+    """Stop the instance: gracefully first, by force when the guest does not go.
+
+    ``patience`` is for how many seconds it may shut down in order; 0: by force at once, None: as long as usual.
+    """
 
     kind: ClassVar[str] = "StopInstance"
+    patience: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As for every action; ``patience`` only where it is not the usual."""
+        plain = Action.to_json(self)
+        if self.patience is None:
+            del plain["patience"]
+        return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +118,14 @@ class RestartInstance(InstanceAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptInstance(InstanceAction):
-    """Put our mark on an instance that has none yet. ``config`` holds the marks, and nothing else.
+    """Make an instance ours that carries no mark yet: mark and managed keys in one change, or nothing at all.
 
-    Refused where another mark of ours stands on it already, or where it is not as it was when the plan was made:
-    ``config`` and ``devices`` of everybody else stay as they are.
+    Refused where a mark of ours stands on it already.
     """
 
     kind: ClassVar[str] = "AdoptInstance"
     config: Mapping[str, str]
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

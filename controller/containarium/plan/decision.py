@@ -13,6 +13,8 @@ class Verb(StrEnum):
     """What happens to an environment, in one word. The order is that of the summary line."""
 
     CREATE = "create"
+    ADOPT = "adopt"
+    """An instance that nobody else manages becomes ours, because its manifest says so."""
     UPDATE = "update"
     REPAIR = "repair"
     """Only drift: the manifest has not changed since it was last reached."""
@@ -27,7 +29,10 @@ class Suspicion(StrEnum):
     SOURCE_INCOMPLETE = "SourceIncomplete"
     MANIFEST_ERRORS = "ManifestErrors"
     BUDGET = "Budget"
-    BACKUP = "BackupPending"
+    HOST_UNSURE = "HostUnsure"
+    """The pool is not online, the manifests were not read whole in this boot, the clock jumped."""
+    SETTLING = "Settling"
+    """The manifests are being changed at this moment; it passes by itself."""
     PROTECTED = "Protected"
 
 

@@ -11,6 +11,7 @@ from containarium.plan.decision import EnvironmentPlan, Plan, Verb
 
 _SIGNS = {
     Verb.CREATE: "+",
+    Verb.ADOPT: "+",
     Verb.UPDATE: "~",
     Verb.REPAIR: "~",
     Verb.RETIRE: "-",
@@ -19,6 +20,7 @@ _SIGNS = {
 }
 _TITLES = {
     Verb.CREATE: "will be created",
+    Verb.ADOPT: "will be adopted as it is",
     Verb.UPDATE: "will be updated",
     Verb.REPAIR: "has drifted and will be repaired",
     Verb.RETIRE: "will be retired: access cut, data kept",

@@ -5,17 +5,18 @@ A manifest with a problem keeps its environment exactly as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from containarium.model import marks
 from containarium.model.environment import Environment
 from containarium.model.manifest import Manifest
-from containarium.model.observed import Account, HostFacts, InstanceStatus, Observed
+from containarium.model.observed import Account, HostFacts, Instance, InstanceStatus, Observed
 from containarium.model.problem import Problem
 from containarium.model.quantity import parse_bytes
 from containarium.plan import addresses
+from containarium.plan.adopt import obstacles_to_adoption
 from containarium.plan.desired import NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment, desire
 
 _NEW = 2
@@ -35,11 +36,20 @@ class Resolution:
     """Environments that keep their present address until an admin allows the restart that a new one needs."""
 
 
-def resolve(manifests: Sequence[Manifest], observed: Observed, today: date, *, restart: bool = False) -> Resolution:
+def resolve(
+    manifests: Sequence[Manifest],
+    observed: Observed,
+    today: date,
+    *,
+    may_restart: Callable[[str], bool],
+    claims: Mapping[str, str],
+) -> Resolution:
     """Sort the manifests, refuse what must be refused, and give every other environment its address.
 
-    ``restart`` says that an admin allows changes that need one (a new address for a running guest).
+    ``may_restart`` says for which names an admin allows changes that need one (a new address for a running guest),
+    ``claims`` which addresses were promised to work that is under way.
     """
+    left_alone = suspended_here(observed)
     wanted: list[Manifest] = []
     problems: list[Problem] = []
     suspended: list[str] = []
@@ -47,7 +57,7 @@ def resolve(manifests: Sequence[Manifest], observed: Observed, today: date, *, r
     expired: list[Manifest] = []
     for manifest in sorted(manifests, key=lambda m: m.name):
         environment = manifest.environment
-        if environment.metadata.suspended:
+        if environment.metadata.suspended or manifest.name in left_alone:
             suspended.append(manifest.name)
         elif _placed_elsewhere(environment, observed.host):
             elsewhere.append(manifest.name)
@@ -57,10 +67,12 @@ def resolve(manifests: Sequence[Manifest], observed: Observed, today: date, *, r
             problems.append(problem)
         else:
             wanted.append(manifest)
-    book = _AddressBook(wanted, observed, restart=restart)
+    book = _AddressBook(wanted, observed, may_restart, claims)
     desired: list[DesiredEnvironment] = []
     for manifest in wanted:
         result = book.settle(manifest)
+        if isinstance(result, DesiredEnvironment):
+            result = _not_adoptable(manifest, result, observed) or result
         if isinstance(result, Problem):
             problems.append(result)
         else:
@@ -80,17 +92,26 @@ def owned_account(account: Account) -> bool:
     return marks.owns_account(account.name, account.group, account.comment, account.home)
 
 
+def suspended_here(observed: Observed) -> frozenset[str]:
+    """The environments that an admin wants left alone, as it stands on their instances."""
+    return frozenset(
+        environment
+        for instance in observed.instances.values()
+        if marks.SUSPENDED in instance.config and (environment := instance.config.get(marks.ENVIRONMENT))
+    )
+
+
 def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
     """A foreign instance or account that has the name which this environment needs."""
     name = manifest.name
     instance = observed.instances.get(marks.instance_name(name))
-    if instance is not None and instance.config.get(marks.ENVIRONMENT) != name:
+    if instance is not None and instance.config.get(marks.ENVIRONMENT) != name and not _adopts(manifest, instance):
         return _refuse(
             manifest,
             "metadata.name",
             f"an Incus instance {instance.name!r} exists and is not ours",
-            f"choose another name, or rename that instance (incus rename {instance.name} NEW)"
-            + ("; adopting one is not possible yet" if manifest.environment.metadata.adopts else ""),
+            f"choose another name, rename that instance (incus rename {instance.name} NEW), or take it over with the "
+            'annotation containarium.dev/adopt: "true"',
             "Conflict",
         )
     account = observed.accounts.get(name)
@@ -103,6 +124,27 @@ def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
             "Conflict",
         )
     return None
+
+
+def _adopts(manifest: Manifest, instance: Instance) -> bool:
+    """Whether the manifest takes over an instance that nobody has marked."""
+    return manifest.environment.metadata.adopts and marks.ENVIRONMENT not in instance.config
+
+
+def _not_adoptable(manifest: Manifest, desired: DesiredEnvironment, observed: Observed) -> Problem | None:
+    instance = observed.instances.get(desired.instance)
+    if instance is None or not _adopts(manifest, instance):
+        return None
+    obstacles = obstacles_to_adoption(desired, instance)
+    if not obstacles:
+        return None
+    return _refuse(
+        manifest,
+        "metadata.annotations",
+        f"{instance.name} is not adopted: {', '.join(obstacles)} cannot change while it runs",
+        f"stop it first (incus stop {instance.name}), or make the manifest say what it is",
+        "AdoptionRefused",
+    )
 
 
 def _way_out(account: Account) -> str:
@@ -151,13 +193,24 @@ def _claim(manifest: Manifest, present: str | None) -> int:
 class _AddressBook:
     """Hands out addresses: the manifest's word first, then what an environment already has, then a free one."""
 
-    def __init__(self, wanted: Sequence[Manifest], observed: Observed, *, restart: bool) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[Manifest],
+        observed: Observed,
+        may_restart: Callable[[str], bool],
+        claims: Mapping[str, str],
+    ) -> None:
         self._observed = observed
         self._host = observed.host
-        self._restart = restart
+        self._may_restart = may_restart
+        self._claims = claims
         self.held: list[str] = []
-        self._taken = addresses.taken(observed, [manifest.name for manifest in wanted])
-        present = {m.name: address for m in wanted if (address := addresses.pinned(observed, m.name))}
+        names = {manifest.name for manifest in wanted}
+        self._taken = addresses.taken(observed, names)
+        for name, claimed in claims.items():
+            if name not in names:
+                self._taken.setdefault(claimed, marks.instance_name(name))
+        present = {m.name: address for m in wanted if (address := self._present(m.name))}
         self._pinned: dict[str, str] = {}
         # Whoever has the address that its manifest asks for comes first, then who keeps one, then who asks for a new
         # one: an address that is about to be given up is still in use while this pass acts.
@@ -199,6 +252,10 @@ class _AddressBook:
             return desire(manifest, self._host, present)
         return desired
 
+    def _present(self, name: str) -> str | None:
+        """What it has, or was promised by work that is under way and cannot be seen yet."""
+        return addresses.pinned(self._observed, name) or self._claims.get(name)
+
     def _pin(self, manifest: Manifest) -> None:
         address = self._kept(manifest)
         if address is not None:
@@ -209,7 +266,7 @@ class _AddressBook:
         declared = manifest.environment.spec.network.ipv4
         if declared is not None:
             return str(declared)
-        address = self._before_drift(manifest) or addresses.pinned(self._observed, manifest.name)
+        address = self._before_drift(manifest) or self._present(manifest.name)
         if address is None or not addresses.usable(self._host.subnet, address):
             return None
         if address not in self._taken:
@@ -252,7 +309,7 @@ class _AddressBook:
 
     def _must_wait(self, desired: DesiredEnvironment) -> bool:
         instance = self._observed.instances.get(desired.instance)
-        if instance is None or instance.status is not InstanceStatus.RUNNING or self._restart:
+        if instance is None or instance.status is not InstanceStatus.RUNNING or self._may_restart(desired.name):
             return False
         drifted = instance.config.get(marks.APPLIED) == desired.digest
         return not drifted and instance.devices.get(NIC_DEVICE, {}).get("ipv4.address") is not None

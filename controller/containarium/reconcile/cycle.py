@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Protocol
 
 from containarium.model.action import Action
-from containarium.model.host import Host, HostError, RetryableError
+from containarium.model.host import Host
 from containarium.model.manifest import Load
 from containarium.model.observed import Look, Observed
 from containarium.plan.decision import EnvironmentPlan, Plan, Verb
-from containarium.plan.planner import make_plan
+from containarium.plan.terms import EVERYBODY, Approval, Terms
+from containarium.reconcile.decide import decide
+from containarium.reconcile.execute import Failure, Listener, carry_out
 
 ROUNDS = 5
 """Looks that one pass takes at most. A start reveals an inside that a second round may have to mend; rarely a third."""
@@ -23,23 +25,19 @@ WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One environment's action that did not succeed. The rest of that environment's actions were left out."""
-
-    environment: str
-    action: str
-    error: HostError
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """What an admin allows one pass to do. ``approved`` holds digests of confirmed sets."""
+    """What an admin allows one pass to do. ``approved`` holds confirmed sets and their digests."""
 
-    approved: frozenset[str] = frozenset()
+    approved: frozenset[str | Approval] = frozenset()
     restart: bool = False
     only: frozenset[str] = frozenset()
     """Names to act on; empty: all."""
     look: Look = Look.DEEP
+
+    @property
+    def terms(self) -> Terms:
+        """The same for the plan."""
+        return Terms(self.approved, EVERYBODY if self.restart else frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +57,10 @@ class Result:
         return not (self.failures or self.last.pending or self.last.problems or self.last.interlocks)
 
 
-class Reporter(Protocol):
-    """Is told what happens, from several threads at once."""
+class Reporter(Listener, Protocol):
+    """Is told the plan as well."""
 
     def planned(self, plan: Plan) -> None: ...
-
-    def started(self, environment: str, action: Action) -> None: ...
-
-    def progress(self, environment: str, message: str) -> None: ...
-
-    def finished(self, environment: str, failure: Failure | None) -> None: ...
 
 
 class Silent:
@@ -99,8 +91,7 @@ class _Book:
 def plan_once(load: Load, host: Host, now: datetime, settings: Settings) -> tuple[Plan, Observed]:
     """Look and decide, change nothing. Raises HostError when the host cannot be looked at."""
     observed = host.observe(settings.look)
-    plan = make_plan(load, observed, now, approved=settings.approved, restart=settings.restart)
-    return plan, observed
+    return decide(load, observed, host, now, settings.terms), observed
 
 
 def converge(
@@ -149,38 +140,9 @@ def _open(plan: Plan, only: frozenset[str], book: _Book) -> tuple[EnvironmentPla
 
 def _carry_out(todo: Sequence[EnvironmentPlan], host: Host, told: Reporter, book: _Book) -> None:
     with ThreadPoolExecutor(max_workers=min(WORKERS, len(todo)), thread_name_prefix="environment") as pool:
-        outcomes = pool.map(lambda environment: _work(environment, host, told), todo)
+        outcomes = pool.map(lambda environment: carry_out(environment, host, told), todo)
         for environment, failure in zip(todo, outcomes, strict=True):
             if failure is None:
                 book.done.append(environment)
             else:
                 book.failures[environment.name] = failure
-
-
-def _unexpected(error: Exception) -> HostError:
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        return RetryableError(
-            f"{place}{error.strerror}", remedy="mend that and run it again", reason=type(error).__name__
-        )
-    unexpected = RetryableError(
-        f"internal error ({type(error).__name__})", remedy="please report it", reason="InternalError"
-    )
-    unexpected.__cause__ = error
-    return unexpected
-
-
-def _work(environment: EnvironmentPlan, host: Host, told: Reporter) -> Failure | None:
-    failure: Failure | None = None
-    for action in environment.actions:
-        told.started(environment.name, action)
-        try:
-            host.execute(action, lambda message: told.progress(environment.name, message))
-        except HostError as error:
-            failure = Failure(environment.name, action.kind, error)
-            break
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other environments go on
-            failure = Failure(environment.name, action.kind, _unexpected(error))
-            break
-    told.finished(environment.name, failure)
-    return failure

@@ -20,7 +20,7 @@ from containarium.model.action import (
 )
 from containarium.model.host import RetryableError
 from containarium.plan.decision import Plan
-from containarium.reconcile.cycle import Failure
+from containarium.reconcile.execute import Failure
 
 BOX = "alice-container"
 INSTALL = InstallPackages(environment="alice", instance=BOX, packages=("git", "tmux"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from containarium.model import marks
 from containarium.model.observed import InstanceStatus
+from containarium.plan.decision import Verb
 from containarium.plan.planner import make_plan
 from containarium.simulate.somebody import Somebody
 from tests.builders import Site, manifest
@@ -175,10 +177,49 @@ def test_an_allocated_address_that_was_changed_on_the_nic_is_put_back_as_drift()
     assert result.converged
 
 
-def test_adopting_is_refused_in_so_many_words() -> None:
-    site = Site(manifest("alice", annotations={"containarium.dev/adopt": "true"}))
-    Somebody(site.world).foreign_instance(BOX)
-    assert "adopting one is not possible yet" in str(site.run().last.problems[0])
+ADOPT = {"containarium.dev/adopt": "true"}
+
+
+def test_a_stopped_instance_is_adopted_with_what_is_in_it() -> None:
+    site = Site(manifest("alice", annotations=ADOPT))
+    Somebody(site.world).foreign_instance(BOX, address="10.0.3.77")
+    made = site.world.instances[BOX].created_at
+    result = site.run()
+    assert result.converged
+    assert [plan.verb for plan in result.done][0] is Verb.ADOPT
+    assert site.world.instances[BOX].created_at == made
+    assert site.world.instances[BOX].addresses == ("10.0.3.77",), "an address that was pinned is kept"
+    assert site.world.instances[BOX].status == "Running"
+
+
+def test_a_running_instance_is_not_adopted_where_that_would_need_a_restart() -> None:
+    site = Site(manifest("alice", annotations=ADOPT))
+    Somebody(site.world).foreign_instance(BOX, running=True)
+    before = site.world.instances[BOX]
+    (problem,) = site.run().last.problems
+    assert problem.reason == "AdoptionRefused"
+    assert "isolation.idmap" in problem.message
+    assert site.world.instances[BOX] == before
+
+
+def test_what_carries_another_mark_is_never_adopted() -> None:
+    site = Site(manifest("alice", annotations=ADOPT))
+    Somebody(site.world).half_born(BOX, "somebody-else")
+    (problem,) = site.run().last.problems
+    assert problem.reason == "Conflict"
+
+
+def test_what_an_admin_suspended_on_the_host_is_left_alone_and_stays() -> None:
+    site = Site(manifest("alice"), manifest("bob"))
+    site.run()
+    Somebody(site.world).set_config(BOX, marks.SUSPENDED, "2026-11-22T12:00:00+00:00")
+    Somebody(site.world).stop(BOX)
+    site.declare(manifest("bob"))
+    result = site.run()
+    assert result.first.suspended == ("alice",)
+    assert not result.first.pending
+    Somebody(site.world).unset_config(BOX, marks.SUSPENDED)
+    assert [plan.verb for plan in site.run().done] == [Verb.RETIRE]
 
 
 @pytest.mark.parametrize("changed", [{"group": "users", "home": "/"}, {"comment": "evil"}])
