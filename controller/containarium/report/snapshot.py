@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from containarium.model.manifest import Load
-from containarium.model.observed import Observed
-from containarium.plan.decision import Plan
+if TYPE_CHECKING:  # whoever only reads the status file does without the models, which take longer to load than it does
+    from containarium.model.manifest import Load
+    from containarium.model.observed import Observed
+    from containarium.plan.decision import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """An environment whose last attempt failed.
 
-    ``reason`` is a constant in CamelCase. ``retry_at`` is None where only a changed manifest (or a person) helps.
+    ``reason`` is a constant in CamelCase. ``stalled`` says that only a person (or a changed manifest) helps; it is
+    tried again all the same, seldom.
     """
 
     action: str
@@ -24,6 +27,7 @@ class Trouble:
     attempts: int
     since: datetime
     retry_at: datetime | None = None
+    stalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,14 @@ class Work:
     action: str
     since: datetime
     step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An environment whose work ended well. ``fields`` are those of the drift that was repaired."""
+
+    verb: str
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,8 @@ class Snapshot:
     """When a pass last read and saw everything."""
     working: Mapping[str, Work] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    done: Mapping[str, Done] = field(default_factory=dict)
+    """What ended well since the pass before; only the closing sentence tells of it."""
     probes: Mapping[str, Probe] = field(default_factory=dict)
     revision: Revision = Revision()
     preempted: str = ""

@@ -1,0 +1,162 @@
+"""Environments at work, each by itself: bounded, several at a time, and a slow one never keeps a quick one waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from containarium.model import action as act
+from containarium.model.host import Host
+from containarium.plan.decision import EnvironmentPlan
+from containarium.plan.desired import NIC_DEVICE
+from containarium.reconcile.execute import Failure, Listener, carry_out
+from containarium.report.snapshot import Work
+
+SLOW = 6
+"""Environments that may be created, given packages or backed up at the same time."""
+QUICK = 8
+"""Environments that may be repaired at the same time, besides."""
+
+_SLOW_ACTIONS = (act.CreateInstance, act.InstallPackages, act.BackupInstance, act.DeleteInstance)
+Pools = Callable[[int, str], Executor]
+
+
+def thread_pool(workers: int, name: str) -> Executor:
+    """Real threads."""
+    return ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One environment's work that is over. ``seconds`` is how long it took."""
+
+    plan: EnvironmentPlan
+    revision: str
+    failure: Failure | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Job:
+    plan: EnvironmentPlan
+    revision: str
+    began: float
+    slow: bool
+    work: Work
+
+
+class Workers:
+    """Carries out plans. ``begin`` and ``collect`` are the loop's; what happens meanwhile is told from threads."""
+
+    def __init__(
+        self,
+        host: Host,
+        told: Listener,
+        finished: Callable[[], None],
+        *,
+        clock: Callable[[], datetime],
+        ticks: Callable[[], float],
+        pools: Pools = thread_pool,
+    ) -> None:
+        """``finished`` is called after each environment; ``ticks`` counts seconds and never jumps."""
+        self._host = host
+        self._told = told
+        self._finished = finished
+        self._clock = clock
+        self._ticks = ticks
+        self._lock = threading.Lock()
+        self._jobs: dict[str, _Job] = {}
+        self._ended: list[Ended] = []
+        self._pools = {True: pools(SLOW, "slow"), False: pools(QUICK, "quick")}
+
+    @property
+    def busy(self) -> frozenset[str]:
+        """Environments that are being worked on."""
+        with self._lock:
+            return frozenset(self._jobs)
+
+    @property
+    def working(self) -> Mapping[str, Work]:
+        """What is being done for each of them."""
+        with self._lock:
+            return {name: job.work for name, job in sorted(self._jobs.items())}
+
+    @property
+    def claims(self) -> Mapping[str, str]:
+        """The addresses that they were promised, by environment."""
+        with self._lock:
+            return {name: address for name, job in self._jobs.items() if (address := _address(job.plan))}
+
+    def free(self, plan: EnvironmentPlan) -> bool:
+        """Whether there is a hand free for this plan. None is promised ahead: who waits is planned anew."""
+        slow = is_slow(plan)
+        with self._lock:
+            return sum(job.slow is slow for job in self._jobs.values()) < (SLOW if slow else QUICK)
+
+    def begin(self, plan: EnvironmentPlan, revision: str) -> None:
+        """Start to carry a plan out."""
+        first = plan.actions[0].kind if plan.actions else ""
+        job = _Job(plan, revision, self._ticks(), is_slow(plan), Work(plan.verb.value, first, self._clock()))
+        with self._lock:
+            self._jobs[plan.name] = job
+        self._pools[job.slow].submit(self._run, job)
+
+    def collect(self) -> tuple[Ended, ...]:
+        """What has ended since the last call."""
+        with self._lock:
+            ended, self._ended = tuple(self._ended), []
+            return ended
+
+    def close(self) -> None:
+        """Wait until everybody has ended."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, job: _Job) -> None:
+        failure: Failure | None = None
+        try:
+            failure = carry_out(job.plan, self._host, self)
+        finally:
+            with self._lock:
+                self._jobs.pop(job.plan.name, None)
+                self._ended.append(Ended(job.plan, job.revision, failure, self._ticks() - job.began))
+            self._finished()
+
+    # What happens, from the threads
+
+    def started(self, environment: str, action: act.Action) -> None:
+        """An action begins."""
+        self._note(environment, lambda work: replace(work, action=action.kind, step=""))
+        self._told.started(environment, action)
+
+    def progress(self, environment: str, message: str) -> None:
+        """An action tells how far it is."""
+        self._note(environment, lambda work: replace(work, step=message))
+        self._told.progress(environment, message)
+
+    def finished(self, environment: str, failure: Failure | None) -> None:
+        """The last action ended."""
+        self._told.finished(environment, failure)
+
+    def _note(self, environment: str, change: Callable[[Work], Work]) -> None:
+        with self._lock:
+            job = self._jobs.get(environment)
+            if job is not None:
+                job.work = change(job.work)
+
+
+def is_slow(plan: EnvironmentPlan) -> bool:
+    """Whether a plan may take minutes."""
+    return any(isinstance(action, _SLOW_ACTIONS) for action in plan.actions)
+
+
+def _address(plan: EnvironmentPlan) -> str:
+    for action in plan.actions:
+        if isinstance(action, act.CreateInstance | act.UpdateInstance | act.AdoptInstance):
+            address = action.devices.get(NIC_DEVICE, {}).get("ipv4.address")
+            if address:
+                return address
+    return ""
