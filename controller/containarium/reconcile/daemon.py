@@ -1,0 +1,284 @@
+"""The loop that needs nobody: it sleeps, is woken or wakes by itself, makes a pass, and tells what came of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from containarium.model.host import Host, RetryableError
+from containarium.reconcile.controller import Controller
+from containarium.reconcile.preemption import stop_everybody
+from containarium.reconcile.probing import Probing
+from containarium.reconcile.recovery import Recovery
+from containarium.reconcile.wakeup import WakeUp
+from containarium.reconcile.workers import Pools, Workers, thread_pool
+from containarium.report.snapshot import Revision, Snapshot
+
+LONGEST_NAP = 20.0
+"""Seconds that the loop sleeps at most: the watchdog is fed by it and nobody else."""
+DUTY = 2.0
+"""After a pass the loop rests at least so many times as long as that took: a storm of events must not eat the host."""
+LONGEST_REST = 0.5
+NOTICE_HOLDS = 300.0
+"""Seconds after a spot notice's end at which a machine that is still there goes on as before."""
+
+
+class ServiceManager(Protocol):
+    """Who started the controller, as far as it wants to know how it is."""
+
+    def ready(self) -> None: ...
+
+    def status(self, text: str) -> None: ...
+
+    def reloading(self) -> None: ...
+
+    def stopping(self) -> None: ...
+
+    def watchdog(self) -> None: ...
+
+    def extend(self, seconds: float) -> None: ...
+
+
+class Telemetry(Protocol):
+    """Whoever is told of every pass; returns the sentence for it."""
+
+    def passed(self, snapshot: Snapshot) -> str: ...
+
+    def log(self, message: str, **values: Any) -> None: ...
+
+
+@dataclass(slots=True)
+class Requests:
+    """What others want of the loop, left here by their threads until it comes by."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    look_into: set[str] = field(default_factory=set)
+    restart: set[str] = field(default_factory=set)
+    hurry: bool = False
+    reload: bool = False
+    stop: str = ""
+    notice: str | None = None
+    """The text of a spot notice, "" for its withdrawal, None for no news."""
+
+
+class Daemon:
+    """Owns the loop. What others call (``wake``, ``ask``, ``stop`` ...) is safe from any thread or signal handler."""
+
+    def __init__(
+        self,
+        host: Host,
+        controller: Controller,
+        workers: Workers,
+        telemetry: Telemetry,
+        manager: ServiceManager,
+        wakeup: WakeUp,
+        *,
+        ticks: Callable[[], float],
+        recovery: Recovery,
+        probing: Probing | None = None,
+        revision: Callable[[], Revision] = Revision,
+        pools: Pools = thread_pool,
+    ) -> None:
+        self._host = host
+        self._controller = controller
+        self._workers = workers
+        self._telemetry = telemetry
+        self._manager = manager
+        self._wakeup = wakeup
+        self._ticks = ticks
+        self._recovery = recovery
+        self._probing = probing
+        self._revision = revision
+        self._pools = pools
+        self._requests = Requests()
+        self._passed = threading.Condition()
+        self._asked = 0
+        self._answered = 0
+        self._ready = False
+        self._preempted = ""
+        self._preempted_at = 0.0
+        self._shown = controller.last
+
+    # From other threads
+
+    def stop(self, why: str) -> None:
+        """End after the pass that runs."""
+        self._requests.stop = why
+        self._wakeup.wake("stop")
+
+    def reload(self) -> None:
+        """Look at everything anew, and try at once what waits."""
+        self._requests.reload = True
+        self._wakeup.wake("request")
+
+    def look_into(self, environment: str, reason: str) -> None:
+        """Something happened to an environment."""
+        with self._requests.lock:
+            self._requests.look_into.add(environment)
+        self._wakeup.wake(reason)
+
+    def notice(self, text: str) -> None:
+        """The cloud is going to take the machine away; empty: it has thought better of it."""
+        with self._requests.lock:
+            self._requests.notice = text
+        self._wakeup.wake("notice")
+
+    @property
+    def shown(self) -> Snapshot:
+        """The last pass, as it was told."""
+        return self._shown
+
+    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Serve one request from the local socket.
+
+        ``{"do": "reconcile", "restart": [NAME...], "settle": SECONDS}`` makes a pass and answers when one that began
+        afterwards is over; with ``settle``, when nothing is under way any more. Raises HostError.
+        """
+        if request.get("do") != "reconcile":
+            raise RetryableError("that is nothing I can do")
+        names = request.get("restart") or []
+        patience = request.get("settle") or 0.0
+        if not isinstance(names, list) or not isinstance(patience, int | float):
+            raise RetryableError("restart is a list of names, settle a number of seconds")
+        with self._requests.lock:
+            self._requests.hurry = True
+            self._requests.restart.update(str(name) for name in names)
+        with self._passed:
+            self._asked += 1
+            ticket = self._asked
+        self._wakeup.wake("request")
+        with self._passed:
+            over = self._passed.wait_for(
+                lambda: self._answered >= ticket and (not patience or _settled(self._shown)),
+                timeout=max(60.0, float(patience)),
+            )
+            shown = self._shown
+        return {"pass": shown.id, "settled": over and _settled(shown), "error": ""} if over else _late(shown)
+
+    # The loop
+
+    def run(self) -> None:
+        """Work until ``stop``."""
+        triggers = frozenset({"boot" if self._recovery.under_way else "start"})
+        while not self._requests.stop:
+            began = self._ticks()
+            self._heed()
+            self._pass(triggers)
+            spent = self._ticks() - began
+            rest = min(LONGEST_REST, spent * DUTY)
+            triggers = self._sleep(rest)
+        self._end()
+
+    def _sleep(self, rest: float) -> frozenset[str]:
+        """Until something happens or it is time; not before the rest is over."""
+        until = self._ticks() + max(rest, self._controller.pause())
+        earliest = self._ticks() + rest
+        reasons: frozenset[str] = frozenset()
+        while not self._requests.stop:
+            now = self._ticks()
+            if (reasons and now >= earliest) or now >= until:
+                break
+            nap = min(LONGEST_NAP, (earliest if reasons else until) - now)
+            reasons |= self._wakeup.wait(nap)
+            self._manager.watchdog()
+        return reasons or frozenset({"resync"})
+
+    def _heed(self) -> None:
+        """Take over what others left."""
+        requests = self._requests
+        with requests.lock:
+            names, requests.look_into = requests.look_into, set()
+            restart, requests.restart = requests.restart, set()
+            hurry, requests.hurry = requests.hurry or requests.reload, False
+            reload, requests.reload = requests.reload, False
+            notice, requests.notice = requests.notice, None
+        if reload:
+            self._manager.reloading()
+        for name in names:
+            self._controller.look_into(name)
+        if hurry:
+            self._controller.hurry()
+        if restart:
+            self._controller.allow_restart(frozenset(restart))
+        if notice is not None:
+            self._on_notice(notice)
+        elif self._preempted and self._ticks() - self._preempted_at > NOTICE_HOLDS:
+            self._on_notice("")
+        if reload:
+            self._manager.ready()
+
+    def _pass(self, triggers: frozenset[str]) -> None:
+        with self._passed:
+            serving = self._asked
+        snapshot = self._told(self._controller.make_pass(triggers))
+        if self._recovery.check(snapshot):
+            snapshot = replace(snapshot, recovered=self._recovery.seconds)
+        if self._probing is not None:
+            self._probing.check(snapshot)
+        sentence = self._telemetry.passed(snapshot)
+        with self._passed:
+            self._shown, self._answered = snapshot, serving
+            self._passed.notify_all()
+        self._manager.watchdog()
+        self._manager.status(sentence)
+        if not self._ready:
+            if snapshot.plan is not None and not snapshot.error:
+                self._ready = True
+                self._manager.ready()
+            else:
+                self._manager.extend(60.0)
+
+    def _told(self, snapshot: Snapshot) -> Snapshot:
+        return replace(
+            snapshot,
+            probes=self._probing.results if self._probing is not None else {},
+            revision=self._revision(),
+            preempted=self._preempted,
+            recovered=self._recovery.seconds,
+        )
+
+    def _on_notice(self, text: str) -> None:
+        if not text:
+            if self._preempted:
+                self._preempted = ""
+                self._host.resume()
+                self._controller.halted = False
+                self._telemetry.log("the machine stays after all")
+            return
+        if self._preempted:
+            return
+        self._preempted, self._preempted_at = text, self._ticks()
+        self._controller.halted = True
+        self._host.cancel()
+        self._telemetry.log("the machine is about to be taken away", notice=text)
+        # Whoever reads the status while the guests go down has to find the reason there.
+        self._telemetry.passed(self._told(self._shown))
+        observed = self._controller.last.observed
+        if observed is not None:
+            late = stop_everybody(self._host, observed, self._pools)
+            self._telemetry.log("every guest was asked to stop", not_down=list(late))
+
+    def _end(self) -> None:
+        self._manager.stopping()
+        self._controller.halted = True
+        self._recovery.close()
+        if self._probing is not None:
+            self._probing.stop()
+        self._host.cancel()
+        self._workers.close()
+        self._telemetry.log("stopped", why=self._requests.stop)
+
+
+def _settled(snapshot: Snapshot) -> bool:
+    """Nothing is under way, and whatever is left failed, is refused or waits for a person."""
+    plan = snapshot.plan
+    if plan is None or snapshot.error or snapshot.working:
+        return False
+    return all(not environment.due or environment.name in snapshot.troubles for environment in plan.environments)
+
+
+def _late(snapshot: Snapshot) -> Mapping[str, Any]:
+    busy = ", ".join(snapshot.working) or "the host"
+    return {"pass": snapshot.id, "settled": False, "error": f"still busy with {busy}"}

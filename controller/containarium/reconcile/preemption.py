@@ -1,0 +1,52 @@
+"""A cloud takes the machine away: begin nothing, end what runs, and bring every guest down in order, all at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, wait
+
+from containarium.model import marks
+from containarium.model.action import StopInstance
+from containarium.model.host import Host, HostError
+from containarium.model.observed import InstanceStatus, Observed
+
+BUDGET = 20.0
+"""Seconds until the last guest is down: the shortest notice there is leaves 30."""
+PATIENCE = 12.0
+"""Seconds that a guest has to shut down in order, before it is stopped by force."""
+_AT_ONCE = 64
+
+
+def stop_everybody(host: Host, observed: Observed, pools: Callable[[int, str], Executor]) -> tuple[str, ...]:
+    """Stop every running instance of ours in parallel, and return the environments that are not down in time.
+
+    What starts them again is what stands on them: autostart, and their manifests.
+    """
+    running = sorted(
+        (environment, instance.name)
+        for instance in observed.instances.values()
+        if (environment := instance.config.get(marks.ENVIRONMENT))
+        and instance.name == marks.instance_name(environment)
+        and instance.status not in (InstanceStatus.STOPPED, InstanceStatus.ERROR)
+    )
+    if not running:
+        return ()
+    deadline = time.monotonic() + BUDGET
+    pool = pools(min(_AT_ONCE, len(running)), "preemption")
+    stops = {
+        pool.submit(_stop, host, StopInstance(environment=environment, instance=box, patience=PATIENCE)): environment
+        for environment, box in running
+    }
+    done, late = wait(stops, timeout=deadline - time.monotonic())
+    pool.shutdown(wait=False, cancel_futures=True)
+    failed = [stops[stop] for stop in done if not stop.result()]
+    return tuple(sorted([*failed, *(stops[stop] for stop in late)]))
+
+
+def _stop(host: Host, action: StopInstance) -> bool:
+    try:
+        host.execute(action)
+    except HostError:
+        return False
+    return True

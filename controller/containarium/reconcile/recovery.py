@@ -1,0 +1,91 @@
+"""How long it takes after a boot until everybody can log in again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from containarium.model import marks
+from containarium.model.action import AwaitLogin
+from containarium.model.host import Host, HostError
+from containarium.model.observed import InstanceStatus
+from containarium.plan.addresses import pinned
+from containarium.report.snapshot import Snapshot
+
+RECENT = 600.0
+"""Seconds after a boot within which a controller that starts takes part in the recovery."""
+_AT_ONCE = 16
+
+
+class Recovery:
+    """Follows everybody's way back. ``check`` is the loop's; SSH is waited for in threads."""
+
+    def __init__(
+        self,
+        host: Host,
+        since_boot: Callable[[], float],
+        finished: Callable[[], None],
+        pools: Callable[[int, str], Executor],
+    ) -> None:
+        """``finished`` is called after each environment that answered, or did not."""
+        self._host = host
+        self._since_boot = since_boot
+        self._finished = finished
+        self._lock = threading.Lock()
+        self._asked: set[str] = set()
+        self._answered: set[str] = set()
+        self._last = 0.0
+        self.seconds: float | None = None
+        """How long the recovery took; None while it is under way, or where there was none to follow."""
+        self._pool: Executor | None = None
+        if 0.0 < since_boot() < RECENT:
+            self._pool = pools(_AT_ONCE, "recovery")
+
+    @property
+    def under_way(self) -> bool:
+        """Whether somebody is still waited for."""
+        return self._pool is not None
+
+    def check(self, snapshot: Snapshot) -> bool:
+        """Look at a pass. Returns whether the recovery has just ended."""
+        plan, observed = snapshot.plan, snapshot.observed
+        if self._pool is None or plan is None or observed is None or snapshot.error:
+            return False
+        for name in plan.unchanged:
+            box = marks.instance_name(name)
+            instance, address = observed.instances.get(box), pinned(observed, name)
+            if instance is None or instance.status is not InstanceStatus.RUNNING or address is None:
+                continue
+            with self._lock:
+                if name in self._asked:
+                    continue
+                self._asked.add(name)
+            self._pool.submit(self._await, AwaitLogin(environment=name, instance=box, address=address))
+        with self._lock:
+            back = self._asked == self._answered
+        open_ = any(environment.due for environment in plan.environments) or snapshot.working
+        if not (back and snapshot.load is not None and snapshot.load.complete) or open_:
+            return False
+        # It was over when the last one answered, not when the loop came to see it.
+        self.seconds = self._last or self._since_boot()
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Stop following."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def _await(self, action: AwaitLogin) -> None:
+        try:
+            self._host.execute(action)
+        except HostError:
+            with self._lock:
+                self._asked.discard(action.environment)  # the next pass asks again
+        else:
+            with self._lock:
+                self._answered.add(action.environment)
+                self._last = self._since_boot()
+        self._finished()
