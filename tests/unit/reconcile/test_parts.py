@@ -1,0 +1,204 @@
+"""The small parts of the loop: waking, waiting, turns, clocks, edits, recovery, preemption, probing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from containarium.model.host import RetryableError, TerminalError, WaitingError
+from containarium.model.observed import InstanceStatus
+from containarium.reconcile.clockwatch import HOLD, JUMP, ClockWatch
+from containarium.reconcile.edits import Edits
+from containarium.reconcile.execute import Failure
+from containarium.reconcile.preemption import stop_everybody
+from containarium.reconcile.probing import Probing
+from containarium.reconcile.recovery import RECENT, Recovery
+from containarium.reconcile.retries import FIRST, LONGEST, Retries
+from containarium.reconcile.rhythm import Turns
+from containarium.reconcile.wakeup import WakeUp
+from containarium.reconcile.workers import thread_pool
+from containarium.simulate.somebody import Somebody
+from tests.builders import NOW, Site, manifest
+from tests.living import Living, OnDemand
+
+BOX = "alice-container"
+
+
+def test_reasons_gather_and_are_forgotten_once_taken() -> None:
+    wakeup = WakeUp()
+    for reason in ("incus", "manifests", "incus"):
+        wakeup.wake(reason)
+    assert wakeup.wait(0) == {"incus", "manifests"}
+    assert wakeup.wait(0) == frozenset()
+    threading.Timer(0.05, wakeup.wake, ["late"]).start()
+    assert wakeup.wait(30) == {"late"}
+
+
+def test_pauses_double_up_to_five_minutes_and_waiting_does_not() -> None:
+    retries = Retries(lambda: 0.5)
+    pauses = []
+    clock = 0.0
+    for _ in range(12):
+        retries.failed(Failure("alice", "StartInstance", RetryableError("no")), "r1", clock, NOW)
+        due = retries.next_due(frozenset())
+        assert due is not None
+        pauses.append(due - clock)
+        clock = due
+    assert pauses[:4] == [FIRST, 2.0, 4.0, 8.0]
+    assert pauses[-1] == LONGEST
+    retries.failed(Failure("alice", "StartInstance", WaitingError("early", retry_after=3.0)), "r1", clock, NOW)
+    assert retries.next_due(frozenset()) == clock + 3.0
+    retries.failed(Failure("alice", "StartInstance", TerminalError("never")), "r1", clock, NOW)
+    assert retries.next_due(frozenset()) == clock + LONGEST
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.9), (0.5, 1.0), (1.0, 1.1)])
+def test_pauses_have_a_tenth_of_jitter(chance: float, factor: float) -> None:
+    retries = Retries(lambda: chance)
+    retries.failed(Failure("alice", "StartInstance", RetryableError("no")), "r1", 100.0, NOW)
+    assert retries.next_due(frozenset()) == pytest.approx(100.0 + FIRST * factor)
+
+
+def test_a_new_manifest_or_an_admin_ends_the_wait() -> None:
+    retries = Retries(lambda: 0.5)
+    retries.failed(Failure("alice", "StartInstance", TerminalError("no such image")), "r1", 0.0, NOW)
+    assert not retries.may_try("alice", "r1", 1.0)
+    assert retries.may_try("alice", "r2", 1.0)
+    retries.hurry()
+    assert retries.may_try("alice", "r1", 1.0)
+
+
+def test_everybody_has_a_turn_of_their_own_in_every_period() -> None:
+    turns = Turns(300.0)
+    names = {f"user{number}" for number in range(200)}
+    turns.done(names, 0.0)
+    seen: dict[str, int] = dict.fromkeys(names, 0)
+    most = 0
+    for minute in range(1, 11):
+        due = turns.due(names, minute * 60.0)
+        most = max(most, len(due))
+        for name in due:
+            seen[name] += 1
+        turns.done(due, minute * 60.0)
+    assert set(seen.values()) <= {1, 2}
+    assert most < 70
+    turns.ask(["user7"])
+    assert "user7" in turns.due(names, 600.0)
+
+
+def test_a_clock_that_goes_as_time_goes_is_believed() -> None:
+    watch = ClockWatch()
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    assert watch.check(0.0, now) == ""
+    assert watch.check(60.0, now + timedelta(seconds=60 + JUMP - 1)) == ""
+    assert "forward" in watch.check(120.0, now + timedelta(days=1))
+    assert "forward" in watch.check(121.0, now + timedelta(days=1, seconds=1))
+    assert watch.check(121.0 + HOLD, now + timedelta(days=1, seconds=1 + HOLD)) == ""
+    assert "back" in watch.check(122.0 + HOLD, now)
+
+
+def test_an_edit_is_timed_once() -> None:
+    edits = Edits()
+    assert edits.changed({"alice": "1"}, 0.0) == frozenset(), "what was there before is no edit"
+    assert edits.changed({"alice": "2", "bob": "1"}, 5.0) == {"alice", "bob"}
+    assert edits.reached("alice", 7.5) == 2.5
+    assert edits.reached("alice", 8.0) is None
+
+
+def settled(*names: str) -> Living:
+    life = Living(Site(*(manifest(name) for name in names)))
+    life.live()
+    return life
+
+
+def test_recovery_is_over_when_the_last_one_answers() -> None:
+    life = settled("alice", "bob")
+    age = 20.0
+    recovery = Recovery(life.site.host, lambda: age, lambda: None, lambda _size, _name: OnDemand())
+    assert recovery.under_way
+    assert recovery.check(life.make_pass())
+    assert recovery.seconds == 20.0
+    assert not recovery.under_way
+
+
+def test_recovery_waits_for_whoever_is_not_back() -> None:
+    life = settled("alice", "bob")
+    Somebody(life.site.world).stop(BOX)
+    recovery = Recovery(life.site.host, lambda: 20.0, lambda: None, lambda _size, _name: OnDemand())
+    life.controller.halted = True
+    assert not recovery.check(life.make_pass())
+    assert recovery.under_way
+    life.controller.halted = False
+    life.live(5)
+    assert recovery.check(life.make_pass())
+
+
+def test_long_after_a_boot_there_is_no_recovery_to_follow() -> None:
+    life = settled("alice")
+    recovery = Recovery(life.site.host, lambda: RECENT + 1, lambda: None, lambda _size, _name: OnDemand())
+    assert not recovery.under_way
+    assert not recovery.check(life.make_pass())
+
+
+def test_before_the_machine_goes_every_guest_of_ours_is_stopped_and_no_other() -> None:
+    life = settled("alice", "bob")
+    Somebody(life.site.world).foreign_instance("gitlab", running=True)
+    life.site.host.cancel()
+    late = stop_everybody(life.site.host, life.site.host.observe(), thread_pool)
+    assert late == ()
+    states = {name: instance.status for name, instance in life.site.world.instances.items()}
+    assert states == {
+        BOX: InstanceStatus.STOPPED,
+        "bob-container": InstanceStatus.STOPPED,
+        "gitlab": InstanceStatus.RUNNING,
+    }
+
+
+class Door:
+    """Answers probes as it is told."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.shut: set[str] = set()
+
+    def __call__(self, name: str, _instance: str, _address: str) -> tuple[float, str]:
+        self.tried.append(name)
+        return 0.1, "no answer" if name in self.shut else ""
+
+
+def test_news_are_probed_at_once_and_what_changes_wakes_the_loop() -> None:
+    life = settled("alice", "bob")
+    door, woken = Door(), threading.Event()
+    probing = Probing(door, woken.set, lambda: life.site.now)
+    probing.check(life.make_pass())
+    probing.start()
+    try:
+        assert _eventually(lambda: sorted(door.tried) == ["alice", "bob"])
+        assert woken.is_set()
+        assert _eventually(
+            lambda: {name: probe.error for name, probe in probing.results.items()} == {"alice": "", "bob": ""}
+        )
+        woken.clear()
+        door.shut = {"bob"}
+        probing.ask("bob")
+        assert woken.wait(10)
+        assert probing.results["bob"].error == "no answer"
+        life.site.declare(manifest("alice"))
+        life.live(10)
+        probing.check(life.make_pass())
+        assert set(probing.results) == {"alice"}
+    finally:
+        probing.stop()
+
+
+def _eventually(true: Any, seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
