@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from containarium.host.cancel import GLANCE, NEVER, Never
 from containarium.host.command import Completed
 from containarium.host.faults import COMMAND_LOST, clean
 from containarium.host.guestkeys import GuestKeys
@@ -22,6 +23,7 @@ from containarium.model.host import HostError, Progress, RetryableError, Termina
 _SERVICES = ("docker", "ssh")
 _SERVICE_TIMEOUT = 150.0
 _LOGIN_TIMEOUT = 60.0
+_CONNECT_TIMEOUT = 1.0
 _BANNER_TIMEOUT = 5.0
 _BANNER = 255
 _ATTEMPTS = 5
@@ -75,7 +77,7 @@ class GuestHands:
                 self._users.lock_root(action.instance)
             case act.AwaitLogin():
                 progress(f"waiting for SSH at {action.address}")
-                await_login(action.address)
+                await_login(action.address, cancellation=self._incus.cancellation)
             case _:
                 raise TerminalError(
                     f"this host cannot carry out {type(action).__name__}",
@@ -98,7 +100,7 @@ class GuestHands:
         return self._incus.execute(instance, args, timeout=_SERVICE_TIMEOUT)
 
 
-def await_login(address: str, timeout: float = _LOGIN_TIMEOUT) -> None:
+def await_login(address: str, timeout: float = _LOGIN_TIMEOUT, cancellation: Never = NEVER) -> None:
     """Wait until an SSH server greets on port 22 of an IPv4 address, for at most ``timeout`` seconds."""
     try:
         ipaddress.IPv4Address(address)
@@ -108,7 +110,8 @@ def await_login(address: str, timeout: float = _LOGIN_TIMEOUT) -> None:
     pause, why = 0.1, "no answer"
     while True:
         try:
-            greeting = _greeting(address, max(0.1, min(_BANNER_TIMEOUT, deadline - time.monotonic())))
+            patience = max(0.1, min(_BANNER_TIMEOUT, deadline - time.monotonic()))
+            greeting = _greeting(address, patience, cancellation)
             if greeting.startswith(b"SSH-"):
                 return
             why = (
@@ -126,22 +129,22 @@ def await_login(address: str, timeout: float = _LOGIN_TIMEOUT) -> None:
                 remedy="see `systemctl status ssh` in the guest",
                 reason="NoLogin",
             )
-        time.sleep(pause)
+        cancellation.sleep(pause)
         pause = min(1.0, pause * 1.4)
 
 
-def _greeting(address: str, patience: float) -> bytes:
+def _greeting(address: str, patience: float, cancellation: Never = NEVER) -> bytes:
     greeting = b""
     deadline = time.monotonic() + patience  # for all of it: a guest may send one byte at a time
-    with socket.create_connection((address, 22), timeout=patience) as connection, contextlib.suppress(TimeoutError):
-        while b"\n" not in greeting and len(greeting) < _BANNER:
-            connection.settimeout(max(0.01, deadline - time.monotonic()))
-            if time.monotonic() > deadline:
-                break
-            more = connection.recv(_BANNER - len(greeting))
-            if not more:
-                break
-            greeting += more
+    with socket.create_connection((address, 22), timeout=min(patience, _CONNECT_TIMEOUT)) as connection:
+        while b"\n" not in greeting and len(greeting) < _BANNER and time.monotonic() < deadline:
+            cancellation.check()
+            connection.settimeout(max(0.01, min(GLANCE, deadline - time.monotonic())))
+            with contextlib.suppress(TimeoutError):
+                more = connection.recv(_BANNER - len(greeting))
+                if not more:
+                    break
+                greeting += more
     return greeting
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from ws4py.client import WebSocketBaseClient
 from ws4py.exc import WebSocketException
 
+from containarium.host.cancel import GLANCE, PARTING, CancelledError
 from containarium.host.command import Completed
 from containarium.host.faults import COMMAND_LOST, clean, unreachable
 from containarium.host.incus import Incus
@@ -26,6 +27,8 @@ _AFTERWARDS = 10.0
 """How long Incus may take to close a command's operation after its streams were closed."""
 _REFUSAL = 3.0
 _TERM, _KILL = 15, 9
+_PATIENCE = 2.0
+"""Seconds between the two, for a command whose time is over."""
 
 
 class _Channel(WebSocketBaseClient):  # type: ignore[misc]  # ws4py has no types
@@ -80,7 +83,8 @@ def execute(
     """Run a command in a guest as root and wait for its end.
 
     At most the last ``keep`` bytes of each output are kept. After ``timeout`` seconds the command is killed and
-    RetryableError raised. A connection that breaks makes Incus kill the command, so none outlives us.
+    RetryableError raised; when the client's cancellation says so, CancelledError. A connection that breaks makes Incus
+    kill the command, so none outlives us.
     """
     request = {
         "command": list(args),
@@ -93,8 +97,11 @@ def execute(
     deadline = time.monotonic() + timeout
     with _channels(incus, operation, keep) as (control, out, err):
         while not (out.done and err.done):
+            if incus.cancellation.cancelled:
+                _kill(control, PARTING)
+                raise CancelledError
             if not _pump([channel for channel in (out, err, control) if not channel.done], deadline):
-                _kill(control)
+                _kill(control, _PATIENCE)
                 _settle(incus, str(operation["id"]))
                 raise RetryableError(
                     f"{clean(args[0], 60)} in {instance} did not end within {timeout:.0f} s and was killed",
@@ -134,7 +141,7 @@ def _channels(incus: Incus, operation: Mapping[str, Any], keep: int) -> Iterator
 
 
 def _pump(channels: Sequence[_Channel], deadline: float) -> bool:
-    """Read what is there from every channel that has something. False when the time is over."""
+    """Read what is there from every channel that has something, or soon will. False when the time is over."""
     left = deadline - time.monotonic()
     if left <= 0:
         return False
@@ -143,17 +150,17 @@ def _pump(channels: Sequence[_Channel], deadline: float) -> bool:
     for channel in channels:
         by_descriptor[channel.sock.fileno()] = channel
         poll.register(channel.sock, select.POLLIN)
-    for descriptor, _event in poll.poll(left * 1000):
+    for descriptor, _event in poll.poll(min(left, GLANCE) * 1000):
         by_descriptor[descriptor].read_some()
     return True
 
 
-def _kill(control: _Channel) -> None:
+def _kill(control: _Channel, patience: float) -> None:
     """First a request, so that a package manager can end in order, then by force."""
     with contextlib.suppress(OSError, RuntimeError, WebSocketException):
-        for number, patience in ((_TERM, 2.0), (_KILL, 0.0)):
+        for number, pause in ((_TERM, patience), (_KILL, 0.0)):
             control.send(json.dumps({"command": "signal", "signal": number}))
-            time.sleep(patience)
+            time.sleep(pause)
 
 
 def _settle(incus: Incus, operation: str) -> None:

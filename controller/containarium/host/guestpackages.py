@@ -99,7 +99,7 @@ class Packages:
             # apt waits for dpkg's lock, but not for that of the lists: a killed controller's update may still hold it
             if error.reason != "GuestBusy" or time.monotonic() > deadline:
                 raise error
-            time.sleep(_LISTS_PAUSE)
+            self._incus.cancellation.sleep(_LISTS_PAUSE)
 
     def _fresh(self, instance: str) -> bool:
         """Whether there are package lists, and the folder was renewed within a day."""

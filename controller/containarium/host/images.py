@@ -154,7 +154,7 @@ class Images:
                     if not told:
                         progress("waiting for an image build that is under way")
                         told = True
-                    time.sleep(_LOCK_PAUSE)
+                    self._incus.cancellation.sleep(_LOCK_PAUSE)
             yield
 
 

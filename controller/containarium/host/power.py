@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from containarium.host.cancel import CancelledError
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, half_born
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 
 _START_TIMEOUT = 60.0
+_STARTING = "Starting instance"
+"""Incus' name for the operation."""
 _ADDRESS_TIMEOUT = 60.0
 _FIRST_PAUSE = 0.15
 _LONGEST_PAUSE = 1.0
 GRACE = 30
 """Seconds that a guest has to shut down in order."""
 _FORCED = 30
+_OVERRUN = 5.0
+"""How much longer than asked for Incus may take to say that a guest did not stop in time."""
 
 
 class Power:
@@ -45,16 +51,25 @@ class Power:
         networked = any(device.get("type") == "nic" for device in (there.get("expanded_devices") or {}).values())
         self._await_life(name, networked)
 
-    def stop(self, name: str, environment: str, progress: Progress = silent) -> None:
-        """Stop the instance: gracefully for ``grace`` seconds, then by force. One that is stopped stays so."""
+    def stop(self, name: str, environment: str, progress: Progress = silent, patience: float | None = None) -> None:
+        """Stop the instance: gracefully for ``patience`` seconds (None: ``grace``), then by force. One that is stopped
+        stays so.
+        """
+        grace = self._grace if patience is None else round(patience)
         status = self._instances.owned(name, environment).value.get("status")
-        if status == "Stopped":
+        if status == "Stopped" and not self._start_ended(name):
             return
         progress(f"stopping {name}")
+        if grace <= 0:
+            self._force(name)
+            return
         try:
             if status == "Frozen":  # a frozen guest cannot hear the request
                 self._state(name, "unfreeze", _START_TIMEOUT)
-            self._state(name, "stop", self._grace + 15.0, timeout=self._grace)
+            # where a graceful stop is under way already, Incus waits for that one, for as long as this one says
+            self._state(name, "stop", grace + _OVERRUN, timeout=grace)
+        except CancelledError:
+            raise
         except HostError as error:
             if _already(error, "stopped"):
                 return
@@ -74,6 +89,17 @@ class Power:
             if not _already(error, "running"):
                 raise
 
+    def _start_ended(self, name: str) -> bool:
+        """Whether somebody was just starting the instance, which Incus shows as stopped until it runs. It does then."""
+        running = (self._incus.get("operations", recursion="1") or {}).get("running") or ()
+        for operation in running:
+            touched = (operation.get("resources") or {}).get("instances") or ()
+            if operation.get("description") == _STARTING and f"/1.0/instances/{name}" in touched:
+                with contextlib.suppress(HostError):
+                    self._incus.wait(operation["id"], _START_TIMEOUT)
+                return True
+        return False
+
     def _force(self, name: str) -> None:
         try:
             self._state(name, "stop", _FORCED + 15.0, timeout=_FORCED, force=True)
@@ -88,7 +114,7 @@ class Power:
         deadline = time.monotonic() + _ADDRESS_TIMEOUT
         pause = _FIRST_PAUSE
         while True:
-            time.sleep(pause)
+            self._incus.cancellation.sleep(pause)
             state = self._incus.get("instances", name, "state")
             if state.get("status") != "Running" or not state.get("pid"):
                 raise RetryableError(
