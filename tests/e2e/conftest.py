@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.living import LivingSite
     from tests.e2e.people import Person
     from tests.e2e.site import Facts, Site
     from tests.lab.host import LabHost
     from tests.lab.laptop import Laptop
+    from tests.lab.outer import Outer
 
 HERE = Path(__file__).parent
 TIMEOUT = 900  # the first test of a run may have to build the images
@@ -68,3 +72,21 @@ def pair(site: Site) -> Pair:
     site.declare("bob", sshKeys=[bob.public(kind) for kind in KEY_TYPES])
     site.apply()
     return Pair(site, alice, bob, site.person("carol"), site.export("alice"), site.export("bob"))
+
+
+@pytest.fixture(scope="session")
+def living_site(outer: Outer, laptop: Laptop) -> Iterator[LivingSite]:
+    """Give a host of its own on which the controller runs as a service, with the image `guest`."""
+    from tests.e2e.living import LivingSite
+    from tests.e2e.site import IMAGE
+    from tests.lab.host import LabHost
+
+    host = LabHost(outer, "living")
+    host.create()
+    host.install_project()
+    site = LivingSite(host, laptop)
+    site.containarium("host", "prepare", "--service", timeout=300)
+    host.import_guest_image(IMAGE)
+    site.spare_from_bans(laptop.address)
+    yield site
+    host.delete()
