@@ -128,6 +128,7 @@ class Living:
         self.approvals: frozenset[Approval] = frozenset()
         self.elapsed = 1000.0
         self.blame: Callable[[str, datetime], str] = lambda _instance, _since: ""
+        self.on_finished: Callable[[], None] = lambda: None
         self._rhythm = rhythm or Rhythm(jitter=0.0)
         self.controller = self.born()
 
@@ -136,7 +137,7 @@ class Living:
         self.workers = Workers(
             self.site.host,
             self.heard,
-            lambda: None,
+            lambda: self.on_finished(),  # noqa: PLW0108 - a test may replace it later
             clock=lambda: self.site.now,
             ticks=lambda: self.elapsed,
             pools=lambda _size, _name: self.pool,

@@ -167,8 +167,8 @@ class Reconciling(RuleBasedStateMachine):
             assert account is not None
             assert account.shell == marks.JUMP_SHELL
             assert account.keys is not None
-            assert len(account.keys) == 1
-            assert self.people[name]["keys"][0] in account.keys[0]
+            assert sum(self.people[name]["keys"][0] in line for line in account.keys) == 1
+            assert not any("mallory" in line for line in account.keys)
 
     @invariant()
     def nothing_foreign_is_touched(self) -> None:

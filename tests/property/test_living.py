@@ -26,6 +26,7 @@ from containarium.model.host import Progress, silent
 from containarium.model.observed import Instance, InstanceStatus
 from containarium.model.problem import Location, Problem
 from containarium.plan.terms import Approval
+from containarium.reconcile.clockwatch import HOLD
 from containarium.simulate.faults import Crash, Seeded, no_faults
 from containarium.simulate.host import SimulatedHost
 from containarium.simulate.somebody import Somebody
@@ -108,7 +109,12 @@ class Witness(SimulatedHost):
 class Alive(Living):
     """A life in which a clock may have jumped."""
 
-    jumped = False
+    jumped_at = -HOLD
+
+    @property
+    def jumped(self) -> bool:
+        """Whether that was so shortly ago that the clock is not to be believed."""
+        return self.elapsed < self.jumped_at + HOLD
 
 
 class Reconciling(RuleBasedStateMachine):
@@ -226,6 +232,7 @@ class Reconciling(RuleBasedStateMachine):
     def pool(self, doubtful: bool) -> None:
         self.life.site.world.doubts = ("the storage pool default is unavailable",) if doubtful else ()
 
+    @precondition(lambda self: not self.life.jumped)  # who is born into a wrong time cannot know it
     @rule(new_disk=st.booleans())
     def reboot(self, new_disk: bool) -> None:
         self.somebody.reboot()
@@ -244,19 +251,18 @@ class Reconciling(RuleBasedStateMachine):
     def clock_jumps(self, days: int) -> None:
         self.life.make_pass()  # what it knows of the time so far
         self.life.site.wait(days=days)
-        self.life.jumped = True
+        self.life.jumped_at = self.life.elapsed
 
     # The controller
 
+    @precondition(lambda self: not self.life.jumped)
     @rule()
     def restart(self) -> None:
-        if not self.life.jumped:  # who is born into a wrong time cannot know it
-            self.life.born()
+        self.life.born()
 
+    @precondition(lambda self: not self.life.jumped)
     @rule(seed=st.integers(0, 2**16), seconds=st.integers(5, 400))
     def live_with_faults(self, seed: int, seconds: int) -> None:
-        if self.life.jumped:
-            return
         self.give_host(Seeded(Random(seed), rate=0.06))
         try:
             self.life.live(seconds)

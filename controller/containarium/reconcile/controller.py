@@ -6,7 +6,6 @@ Nothing that it remembers is needed to do the right thing; it only decides when 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -89,7 +88,6 @@ class Controller:
         self._turns = Turns(rhythm.deep)
         self._edits = Edits()
         self._clockwatch = ClockWatch()
-        self._numbers = itertools.count(1)
         self._last = Snapshot(id="", triggers=(), started=senses.clock(), seconds=0.0)
         self._restart: frozenset[str] = frozenset()
         self._done: dict[str, EnvironmentPlan] = {}
@@ -141,13 +139,13 @@ class Controller:
 
     # A pass
 
-    def make_pass(self, triggers: frozenset[str]) -> Snapshot:
-        """Look once, decide, and hand work out. Never raises for what is out there."""
+    def make_pass(self, triggers: frozenset[str], name: str = "") -> Snapshot:
+        """Look once, decide, and hand work out. Never raises for what is out there. ``name`` is the pass's id."""
         senses = self._senses
         started, begin = senses.clock(), senses.ticks()
         self._gather(begin, started)
         busy = self._workers.busy
-        head = Snapshot(id=f"{next(self._numbers):06d}", triggers=tuple(sorted(triggers)), started=started, seconds=0.0)
+        head = Snapshot(id=name, triggers=tuple(sorted(triggers)), started=started, seconds=0.0)
         load = self._source.load()
         try:
             observed = self._look(load, begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,9 @@ from containarium.reconcile.probing import Probing
 from containarium.reconcile.recovery import Recovery
 from containarium.reconcile.wakeup import WakeUp
 from containarium.reconcile.workers import Pools, Workers, thread_pool
+from containarium.report.log import Logger, bound
 from containarium.report.snapshot import Revision, Snapshot
+from containarium.report.statusfile import Status
 
 LONGEST_NAP = 20.0
 """Seconds that the loop sleeps at most: the watchdog is fed by it and nobody else."""
@@ -42,11 +45,12 @@ class ServiceManager(Protocol):
 
 
 class Telemetry(Protocol):
-    """Whoever is told of every pass; returns the sentence for it."""
+    """Whoever is told of every pass, and makes a status of it."""
 
-    def passed(self, snapshot: Snapshot) -> str: ...
+    @property
+    def logger(self) -> Logger: ...
 
-    def log(self, message: str, **values: Any) -> None: ...
+    def passed(self, snapshot: Snapshot) -> Status: ...
 
 
 @dataclass(slots=True)
@@ -92,6 +96,8 @@ class Daemon:
         self._probing = probing
         self._revision = revision
         self._pools = pools
+        self._born = f"{int(controller.last.started.timestamp()):x}"
+        self._numbers = itertools.count(1)
         self._requests = Requests()
         self._passed = threading.Condition()
         self._asked = 0
@@ -212,12 +218,14 @@ class Daemon:
     def _pass(self, triggers: frozenset[str]) -> None:
         with self._passed:
             serving = self._asked
-        snapshot = self._told(self._controller.make_pass(triggers))
-        if self._recovery.check(snapshot):
-            snapshot = replace(snapshot, recovered=self._recovery.seconds)
-        if self._probing is not None:
-            self._probing.check(snapshot)
-        sentence = self._telemetry.passed(snapshot)
+        name = f"{self._born}-{next(self._numbers)}"
+        with bound(pass_id=name):
+            snapshot = self._told(self._controller.make_pass(triggers, name))
+            if self._recovery.check(snapshot):
+                snapshot = replace(snapshot, recovered=self._recovery.seconds)
+            if self._probing is not None:
+                self._probing.check(snapshot)
+            sentence = self._telemetry.passed(snapshot).last_pass.sentence
         with self._passed:
             self._shown, self._answered = snapshot, serving
             self._passed.notify_all()
@@ -245,20 +253,21 @@ class Daemon:
                 self._preempted = ""
                 self._host.resume()
                 self._controller.halted = False
-                self._telemetry.log("the machine stays after all")
+                self._telemetry.logger.info("the machine stays after all")
             return
         if self._preempted:
             return
         self._preempted, self._preempted_at = text, self._ticks()
         self._controller.halted = True
+        busy = self._workers.busy
         self._host.cancel()
-        self._telemetry.log("the machine is about to be taken away", notice=text)
+        self._telemetry.logger.info("the machine is about to be taken away", notice=text)
         # Whoever reads the status while the guests go down has to find the reason there.
         self._telemetry.passed(self._told(self._shown))
         observed = self._controller.last.observed
         if observed is not None:
-            late = stop_everybody(self._host, observed, self._pools)
-            self._telemetry.log("every guest was asked to stop", not_down=list(late))
+            late = stop_everybody(self._host, observed, busy, self._pools)
+            self._telemetry.logger.info("every guest was asked to stop", not_down=list(late))
 
     def _end(self) -> None:
         self._manager.stopping()
@@ -268,7 +277,7 @@ class Daemon:
             self._probing.stop()
         self._host.cancel()
         self._workers.close()
-        self._telemetry.log("stopped", why=self._requests.stop)
+        self._telemetry.logger.info("stopped", why=self._requests.stop)
 
 
 def _settled(snapshot: Snapshot) -> bool:

@@ -18,17 +18,20 @@ PATIENCE = 12.0
 _AT_ONCE = 64
 
 
-def stop_everybody(host: Host, observed: Observed, pools: Callable[[int, str], Executor]) -> tuple[str, ...]:
+def stop_everybody(
+    host: Host, observed: Observed, busy: frozenset[str], pools: Callable[[int, str], Executor]
+) -> tuple[str, ...]:
     """Stop every running instance of ours in parallel, and return the environments that are not down in time.
 
-    What starts them again is what stands on them: autostart, and their manifests.
+    ``busy`` are environments that were being worked on: they may be running by now, whatever was seen. What starts
+    everybody again is what stands on them: autostart, and their manifests.
     """
     running = sorted(
         (environment, instance.name)
         for instance in observed.instances.values()
         if (environment := instance.config.get(marks.ENVIRONMENT))
         and instance.name == marks.instance_name(environment)
-        and instance.status not in (InstanceStatus.STOPPED, InstanceStatus.ERROR)
+        and (environment in busy or instance.status not in (InstanceStatus.STOPPED, InstanceStatus.ERROR))
     )
     if not running:
         return ()

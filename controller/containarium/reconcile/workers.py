@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -102,7 +103,8 @@ class Workers:
         job = _Job(plan, revision, self._ticks(), is_slow(plan), Work(plan.verb.value, first, self._clock()))
         with self._lock:
             self._jobs[plan.name] = job
-        self._pools[job.slow].submit(self._run, job)
+        # What the pass has put on its lines of the log belongs on those of its work as well.
+        self._pools[job.slow].submit(contextvars.copy_context().run, self._run, job)
 
     def collect(self) -> tuple[Ended, ...]:
         """What has ended since the last call."""

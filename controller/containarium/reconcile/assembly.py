@@ -1,0 +1,254 @@
+"""Puts the controller of a real machine together, and takes it apart again."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from containarium.host import approvals, spot
+from containarium.host.accounts import Accounts
+from containarium.host.boot import seconds_since_boot
+from containarium.host.cancel import Cancellation
+from containarium.host.control import ControlServer
+from containarium.host.lifecycle import Event, Lifecycle
+from containarium.host.lock import only_controller
+from containarium.host.machine import Machine
+from containarium.host.probe import SSHProbe
+from containarium.host.servicemanager import ServiceManager
+from containarium.host.settings import HostSettings
+from containarium.model.host import HostError
+from containarium.reconcile.controller import Controller, Senses
+from containarium.reconcile.daemon import Daemon
+from containarium.reconcile.probing import Probing
+from containarium.reconcile.recovery import Recovery
+from containarium.reconcile.revision import revision
+from containarium.reconcile.rhythm import Rhythm
+from containarium.reconcile.wakeup import WakeUp
+from containarium.reconcile.workers import Workers, thread_pool
+from containarium.report import log
+from containarium.report.events import Event as Told
+from containarium.report.events import Reason
+from containarium.report.health import Answers, Health
+from containarium.report.journal import Journal
+from containarium.report.metrics import CONTENT_TYPE, Metrics
+from containarium.report.reporter import Reporter
+from containarium.sources.cached import CachedSource
+from containarium.sources.watch import Watch
+
+_WAIT_FOR_LOCK = 5.0
+"""Seconds that another command may take to end. The service manager tries again after that."""
+_GARBAGE = 50_000
+_BUSY = (
+    "instance-exec",
+    "instance-file-",
+    "instance-log-",
+    "instance-console",
+    "instance-backup-",
+    "instance-metadata",
+)
+"""What people do inside their environments, and what we do to them all the time: no reason to look."""
+_INSIDE = ("instance-started", "instance-restarted", "instance-resumed", "instance-restored", "instance-created")
+"""After these, the inside of a guest may be another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an admin may choose. ``metrics`` empty: nothing is served. ``metadata`` empty: the cloud's own server."""
+
+    manifests: Path
+    metrics: str = ""
+    spot: str = "auto"
+    metadata: str = ""
+    probe: bool = True
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    debug: bool = False
+
+
+class _Sense(Protocol):
+    """Something that has a thread of its own."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def run(settings: HostSettings, options: Options) -> None:
+    """Be the controller of this machine until SIGTERM or SIGINT. Raises HostError where it cannot even begin."""
+    logger = log.configure(level="debug" if options.debug else "info")
+    gc.set_threshold(_GARBAGE)
+    with only_controller(settings.runtime, _WAIT_FOR_LOCK), contextlib.ExitStack() as stack:
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        metrics = Metrics()
+        reporter = Reporter(settings.status, Journal(settings.events), metrics, logger)
+        assembled = _assemble(settings, options, reporter)
+        daemon, wakeup, lifecycle = assembled.daemon, assembled.wakeup, assembled.lifecycle
+        if options.metrics:
+            answers = Answers(metrics.render, CONTENT_TYPE, reporter.stale, reporter.unready)
+            health = Health(options.metrics, answers)
+            logger.info("metrics served", address=health.start())
+            stack.callback(health.close)
+        senses: list[_Sense] = [lifecycle, _watch(settings, options, wakeup, logger), *_spot(options, daemon, logger)]
+        for sense in senses:
+            sense.start()
+            stack.callback(sense.stop)
+        stack.callback(ControlServer(settings.control, daemon.answer).close)
+        reporter.record([Told(Reason.STARTED)])
+        logger.info("started", manifests=str(options.manifests), pid=os.getpid())
+        with _signals(daemon):
+            daemon.run()
+        reporter.record([Told(Reason.STOPPED)])
+    if assembled.workers.busy:
+        # A request that Incus does not answer keeps its thread, and Python would wait for that.
+        os._exit(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Assembled:
+    daemon: Daemon
+    workers: Workers
+    wakeup: WakeUp
+    lifecycle: Lifecycle
+
+
+def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _Assembled:
+    cancellation = Cancellation()
+    # useradd is quick, and worse off when it is killed; only the wait for its lock is given up.
+    host = Machine(settings, Accounts(settings, sleep=cancellation.sleep), cancellation=cancellation)
+    wakeup = WakeUp()
+    finished = _waker(wakeup, "finished")
+    workers = Workers(host, reporter, finished, clock=_now, ticks=time.monotonic)
+    source = CachedSource(options.manifests)
+    gap = _waker(wakeup, "incus")
+    holder: list[Daemon] = []
+
+    def happened(event: Event) -> None:
+        if _matters(event) and holder:
+            name = event.instance.removesuffix("-container")
+            if name in workers.busy:
+                return  # its own end wakes the loop, and most of this is our own doing
+            if event.action in _INSIDE:
+                holder[0].look_into(name, "incus")
+            else:
+                wakeup.wake("incus")
+
+    lifecycle = Lifecycle(settings.incus_socket, happened, gap, note=lambda line: _say(reporter, line))
+    senses = Senses(
+        clock=_now,
+        ticks=time.monotonic,
+        chance=random.random,
+        approvals=lambda now: approvals.read(settings.runtime, now),
+        blame=lambda instance, since: _blame(lifecycle, instance, since),
+    )
+    controller = Controller(host, source, workers, senses, reporter, options.rhythm)
+    probing = _probing(settings, wakeup) if options.probe else None
+    daemon = Daemon(
+        host,
+        controller,
+        workers,
+        reporter,
+        ServiceManager(),
+        wakeup,
+        ticks=time.monotonic,
+        recovery=Recovery(host, seconds_since_boot, finished, thread_pool),
+        probing=probing,
+        revision=partial(revision, replace(settings, manifests=options.manifests)),
+    )
+    holder.append(daemon)
+    if probing is not None:
+        probing.start()
+    return _Assembled(daemon, workers, wakeup, lifecycle)
+
+
+def _matters(event: Event) -> bool:
+    return event.action.startswith("instance-") and not event.action.startswith(_BUSY)
+
+
+def _blame(lifecycle: Lifecycle, instance: str, since: datetime) -> str:
+    """Who changed an instance last, in Incus' own words."""
+    # What Incus did before the look began may be told to us after it.
+    found = [event for event in lifecycle.recent(instance, since - timedelta(seconds=2)) if _matters(event)]
+    return found[-1].requestor if found else ""
+
+
+def _probing(settings: HostSettings, wakeup: WakeUp) -> Probing:
+    probe = SSHProbe(settings)
+
+    def attempt(name: str, instance: str, address: str) -> tuple[float, str]:
+        try:
+            result = probe.probe(name, instance, address)
+        except HostError as error:
+            return 0.0, str(error)
+        return result.seconds, result.error
+
+    return Probing(attempt, _waker(wakeup, "probe"), _now)
+
+
+def _watch(settings: HostSettings, options: Options, wakeup: WakeUp, logger: log.Logger) -> Watch:
+    accounts = [settings.etc / name for name in ("passwd", "shadow", "group", "subuid", "subgid")]
+    own = str(options.manifests)
+
+    def changed(path: str) -> None:
+        wakeup.wake("manifests" if path == own else "accounts")
+
+    paths = [options.manifests, *accounts, settings.jump_keys]
+    return Watch(paths, changed, lambda line: logger.info("watch", text=line))
+
+
+def _spot(options: Options, daemon: Daemon, logger: log.Logger) -> Iterator[spot.SpotWatch]:
+    provider = (
+        spot.detect() if options.spot == "auto" else None if options.spot == "off" else spot.Provider(options.spot)
+    )
+    if provider is None:
+        return
+
+    def notice(found: spot.Notice | None) -> None:
+        if found is not None and found.deadline is None:
+            # Maintenance may be an hour away, and ends with an orderly shutdown: nobody is thrown out for it now.
+            logger.warning("the cloud announces maintenance", notice=found.text)
+            return
+        daemon.notice(found.text if found is not None else "")
+
+    yield spot.SpotWatch(
+        provider,
+        options.metadata or spot.ENDPOINT,
+        notice,
+        note=lambda line: logger.info("spot", text=line),
+    )
+
+
+@contextlib.contextmanager
+def _signals(daemon: Daemon) -> Iterator[None]:
+    """While the block runs: SIGTERM and SIGINT end the loop, SIGHUP lets it look at everything anew."""
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: lambda: daemon.stop("SIGTERM"),
+        signal.SIGINT: lambda: daemon.stop("SIGINT"),
+        signal.SIGHUP: daemon.reload,
+    }
+    before = {number: signal.signal(number, lambda *_, act=act: act()) for number, act in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _waker(wakeup: WakeUp, reason: str) -> Callable[[], None]:
+    return lambda: wakeup.wake(reason)
+
+
+def _say(reporter: Reporter, line: str) -> None:
+    reporter.logger.info("incus events", text=line)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
