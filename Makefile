@@ -67,6 +67,10 @@ schema: .venv/.dev ## write schemas/ anew from the models
 	@mkdir -p schemas
 	@for kind in $(SCHEMAS); do $(BIN)/containarium schema $$kind > schemas/$$kind.schema.json; done
 
+.PHONY: alerts
+alerts: .venv/.dev ## play the alert rules and check the dashboard with promtool, which apt fetches where it is missing
+	$(PYTEST) tests/unit/examples/test_prometheus.py
+
 .PHONY: bench
 bench: .venv/.dev .venv/.compiled ## the figures of tests/bench/README.md (root)
 	$(BIN)/python -m tests.bench

@@ -7,36 +7,16 @@ from typing import Any
 
 from containarium.cli.survey import Survey
 from containarium.model import marks
-from containarium.model.observed import Account, Instance, Password
-from containarium.model.status import Condition, ConditionStatus
-from containarium.plan.addresses import pinned
-from containarium.plan.conditions import DRIFTED, READY, summarise
-from containarium.plan.desired import ROOT_DEVICE
+from containarium.model.observed import Account, Password
+from containarium.model.status import Condition
+from containarium.plan.conditions import READY, summarise
 from containarium.plan.resolve import owned_account
-
-ABSENT = "Absent"
-"""Status of an environment that has no container here."""
-
-
-def owned_instance(survey: Survey, name: str) -> Instance | None:
-    """The instance of an environment, None where there is none or it is somebody else's."""
-    instance = survey.observed.instances.get(marks.instance_name(name))
-    return instance if instance is not None and instance.config.get(marks.ENVIRONMENT) == name else None
+from containarium.report import environments
 
 
 def names(survey: Survey) -> list[str]:
     """Every environment that is declared here or present here, sorted. Nothing foreign is among them."""
-    plan, observed = survey.plan, survey.observed
-    found = {environment.name for environment in plan.environments}
-    found.update(plan.unchanged, plan.suspended, plan.elsewhere, plan.retired)
-    found.update(problem.environment for problem in plan.problems if problem.environment)
-    found.update(
-        environment
-        for instance in observed.instances.values()
-        if (environment := instance.config.get(marks.ENVIRONMENT)) and owned_instance(survey, environment) is instance
-    )
-    found.update(account.name for account in observed.accounts.values() if owned_account(account))
-    return sorted(found)
+    return environments.names(survey.plan, survey.observed)
 
 
 def rows(survey: Survey) -> list[dict[str, Any]]:
@@ -48,7 +28,7 @@ def rows(survey: Survey) -> list[dict[str, Any]]:
 def details(survey: Survey, name: str) -> dict[str, Any]:
     """What info shows of one environment, which has to be among ``names``."""
     conditions = _conditions(survey, name, summarise(survey.plan, survey.observed))
-    instance = owned_instance(survey, name)
+    instance = environments.owned_instance(survey.observed, name)
     config = instance.config if instance is not None else {}
     row = _row(survey, name, conditions)
     return {
@@ -78,39 +58,22 @@ def details(survey: Survey, name: str) -> dict[str, Any]:
 
 
 def _row(survey: Survey, name: str, conditions: tuple[Condition, ...]) -> dict[str, Any]:
-    instance = owned_instance(survey, name)
-    config = instance.config if instance is not None else {}
+    facts = environments.facts(survey.observed, name)
     ready = next(condition for condition in conditions if condition.type == READY)
-    drift = next((condition.message for condition in conditions if condition.type == DRIFTED), "")
     return {
         "name": name,
-        "status": instance.status.value if instance is not None else ABSENT,
-        "ip": (pinned(survey.observed, name) or "") if instance is not None else "",
-        "quota": instance.devices.get(ROOT_DEVICE, {}).get("size", "") if instance is not None else "",
-        "autostart": config.get("boot.autostart") == "true",
+        "status": facts.status,
+        "ip": facts.ip,
+        "quota": facts.quota,
+        "autostart": facts.autostart,
         "ready": {"status": ready.status.value, "reason": ready.reason, "message": ready.message},
-        "drift": drift.split(", ") if drift else [],
+        "drift": list(environments.drift(conditions)),
+        "ssh": None,
     }
 
 
 def _conditions(survey: Survey, name: str, known: Mapping[str, tuple[Condition, ...]]) -> tuple[Condition, ...]:
-    """The conditions of an environment; what no summary knows has at least an unknown Ready."""
-    found = known.get(name, ())
-    if any(condition.type == READY for condition in found):
-        return found
-    reason, message = _why_unknown(survey, name)
-    return (Condition(READY, ConditionStatus.UNKNOWN, reason, message), *found)
-
-
-def _why_unknown(survey: Survey, name: str) -> tuple[str, str]:
-    if not survey.declared:
-        return "NoManifests", "there are no manifests to compare it with"
-    if name in survey.plan.elsewhere:
-        return "Elsewhere", "its manifest places it on another host"
-    for interlock in survey.plan.interlocks:
-        if name in interlock.environments:
-            return interlock.reason.value, str(interlock)
-    return "NotDeclared", "no manifest names it"
+    return environments.conditions(survey.plan, name, known, declared=survey.declared)
 
 
 def _condition(condition: Condition) -> dict[str, str]:
@@ -157,7 +120,8 @@ def _keys(survey: Survey, name: str) -> list[dict[str, Any]]:
         except ValueError:
             installed[f"unreadable: {line[:40]}"] = ("", "")
         else:
-            installed[key.fingerprint] = (key.type, key.comment)
+            if key.identity != survey.observed.host.probe_key:  # the controller's own: nobody declares it
+                installed[key.fingerprint] = (key.type, key.comment)
     declared = {
         key.fingerprint: (key.type, key.comment) for m in survey.load.manifests if m.name == name for key in m.keys
     }

@@ -21,23 +21,37 @@ Manifests = Annotated[
         "--manifests", "-f", help="Folder of manifests. Default: /etc/containarium/environments.", show_default=False
     ),
 ]
-_HEADERS = ("NAME", "STATUS", "IP", "QUOTA", "AUTOSTART", "READY", "DRIFT")
+_HEADERS = ("NAME", "STATUS", "IP", "QUOTA", "AUTOSTART", "SSH", "READY", "DRIFT")
 
 
 def list_(
     context: typer.Context,
     manifests: Manifests = None,
     output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print it.")] = ListFormat.TABLE,
+    live: Annotated[bool, typer.Option("--live", help="Look at the host now, whatever the controller found.")] = False,
 ) -> None:
     """List the environments of this host and how far each is from its manifest.
 
-    Does not look inside the guests: containarium plan does. Works without manifests too, then Ready is Unknown.
+    Shows what the running controller found in its last pass. Where none runs, or with --manifests or --live, the host
+    is looked at now, though not inside the guests. Works without manifests too, then Ready is Unknown.
     """
+    from containarium.cli.known import current, mention, row
+
+    wired = wiring(context)
+    known = None if live or manifests is not None else current(wired)
+    if known is not None:
+        _show([row(environment) for environment in known.status.environments], output)
+        mention(known)
+        return
     from containarium.cli.overview import rows
     from containarium.model.observed import Look
 
-    found = _survey(wiring(context), manifests, Look.SHALLOW)
-    data = rows(found)
+    found = _survey(wired, manifests, Look.SHALLOW)
+    _show(rows(found), output)
+    _mention(found)
+
+
+def _show(data: list[dict[str, Any]], output: ListFormat) -> None:
     if output is ListFormat.JSON:
         say_json(data)
     elif output is ListFormat.YAML:
@@ -46,7 +60,6 @@ def list_(
         say_table(_HEADERS, (_cells(row) for row in data))
     else:
         say("There are no environments on this host.")
-    _mention(found)
 
 
 def info(
@@ -92,6 +105,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["ip"] or "-",
         row["quota"] or "-",
         "yes" if row["autostart"] else "no",
+        row["ssh"]["result"] if row["ssh"] else "-",
         _ready(row["ready"]),
         ", ".join(row["drift"]) or "-",
     )

@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An environment whose work ended well. ``fields`` are those of the drift that was repaired."""
+    """An environment whose work ended well. ``fields`` are those that were changed."""
 
     verb: str
     fields: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Snapshot:
 
     ``plan``, ``observed`` and ``load`` are those of the last pass that could look at the host, None before the first.
     ``error`` is why this one could not. ``triggers`` are constants ("manifests", "incus", "resync", "retry",
-    "finished", "request", "boot").
+    "finished", "request", "boot", "start", "accounts", "probe", "notice").
     """
 
     id: str

@@ -23,10 +23,10 @@ def test_the_table(shell: Shell) -> None:
     done = shell("list")
     assert (done.code, done.err) == (0, "")
     assert [line.split() for line in done.out.splitlines()] == [
-        ["NAME", "STATUS", "IP", "QUOTA", "AUTOSTART", "READY", "DRIFT"],
-        ["alice", "Running", "10.0.3.2", "50GiB", "no", "True", "-"],
-        ["bob", "Running", "10.0.3.3", "50GiB", "no", "False", "(Drifted)", "account.shell"],
-        ["carol", "Absent", "-", "-", "no", "False", "(ToBeCreated)", "-"],
+        ["NAME", "STATUS", "IP", "QUOTA", "AUTOSTART", "SSH", "READY", "DRIFT"],
+        ["alice", "Running", "10.0.3.2", "50GiB", "no", "-", "True", "-"],
+        ["bob", "Running", "10.0.3.3", "50GiB", "no", "-", "False", "(Drifted)", "account.shell"],
+        ["carol", "Absent", "-", "-", "no", "-", "False", "(ToBeCreated)", "-"],
     ]
 
 
@@ -44,6 +44,7 @@ def test_json_and_yaml_say_the_same(shell: Shell) -> None:
         "autostart": True,
         "ready": {"status": "False", "reason": "Drifted", "message": "spec.running"},
         "drift": ["spec.running"],
+        "ssh": None,
     }
 
 
