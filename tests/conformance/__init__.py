@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}.accounts", f"{__name__}.guests", f"{__name__}.instances")
+for _cases in ("accounts", "enforcement", "guests", "instances", "lifecycle"):
+    pytest.register_assert_rewrite(f"{__name__}.{_cases}")

@@ -17,6 +17,7 @@ from tests.conformance.stage import Stage
 
 IMAGE_VARIABLE = "CONTAINARIUM_CONFORMANCE_IMAGE"
 _TIMEOUT = 60
+_CGROUPS = Path("/sys/fs/cgroup")
 _HALF_BORN_LACKS = ("volatile.apply_template", "volatile.last_state.power")
 _SHADOW = {
     Password.NONE: "*",
@@ -97,6 +98,31 @@ class RealOperator:
     def set_device(self, name: str, device: str, config: Mapping[str, str]) -> None:
         body = json.dumps({"devices": {device: dict(config)}})
         _run("incus", "query", "--wait", "-X", "PATCH", "-d", body, f"/1.0/instances/{name}")
+
+    # What the kernel holds it to
+
+    def loosen_memory(self, name: str, size: int) -> None:
+        for file in ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes", "memory.max"):
+            _write_limit("memory", name, file, str(size))
+
+    def loosen_processes(self, name: str, count: int) -> None:
+        _write_limit("pids", name, "pids.max", str(count))
+
+    def loosen_cpus(self, name: str) -> None:
+        _write_limit("cpuset", name, "cpuset.cpus", f"0-{(os.cpu_count() or 1) - 1}")
+
+    def limit_disk(self, name: str, size: int) -> None:
+        folder = self._settings.incus_dir / "storage-pools" / self._settings.pool / "containers" / name
+        _run("btrfs", "qgroup", "limit", str(size or "none"), str(folder))
+
+    def flush_filters(self, name: str) -> None:
+        for chain in (f"in.{name}.eth0", f"fwd.{name}.eth0"):
+            _run("nft", "flush", "chain", "bridge", "incus", chain)
+
+    def backups(self, name: str) -> int:
+        """How many whole backups of an instance there are."""
+        environment = name.removesuffix("-container")
+        return len(list(self._settings.backups.glob(f"{environment}-2???????T??????Z.tar.*.sha256")))
 
     # Guests
 
@@ -187,6 +213,14 @@ class RealOperator:
 
     def _host_keys(self, name: str) -> Path:
         return self._settings.jump_keys / name
+
+
+def _write_limit(controller: str, name: str, file: str, value: str) -> None:
+    """Into the control group of an instance, of either generation; a file that is not there is of the other one."""
+    for root in (_CGROUPS / controller, _CGROUPS):
+        path = root / f"lxc.payload.{name}" / file
+        if path.exists():
+            path.write_text(value)
 
 
 def _keys_path(user: str) -> str:

@@ -12,7 +12,9 @@ import pytest
 from containarium.model import marks
 from containarium.model.action import (
     Action,
+    AdoptInstance,
     AwaitLogin,
+    BackupInstance,
     CreateInstance,
     DeleteAccount,
     DeleteInstance,
@@ -30,7 +32,7 @@ from containarium.model.action import (
     WriteGuestKeys,
 )
 from containarium.model.host import Host, HostError
-from containarium.model.observed import Account, Guest, Instance, Look, Observed
+from containarium.model.observed import Account, Enforcement, Guest, Instance, Look, Observed
 from tests.conformance.operators import Operator
 
 SHELL = "/bin/bash"
@@ -83,6 +85,15 @@ class Person:
 
     def start(self) -> StartInstance:
         return StartInstance(environment=self.name, instance=self.instance)
+
+    def adopt(
+        self, config: Mapping[str, str] | None = None, devices: Mapping[str, Mapping[str, str]] | None = None
+    ) -> AdoptInstance:
+        marked = {marks.ENVIRONMENT: self.name, marks.APPLIED: "adopted", **(config or {})}
+        return AdoptInstance(environment=self.name, instance=self.instance, config=marked, devices=devices or {})
+
+    def back_up(self) -> BackupInstance:
+        return BackupInstance(environment=self.name, instance=self.instance)
 
     def stop(self) -> StopInstance:
         return StopInstance(environment=self.name, instance=self.instance)
@@ -234,6 +245,7 @@ class Stage:
             "instances": {n: _instance(i) for n, i in observed.instances.items() if n in instances},
             "accounts": {n: _account(a) for n, a in observed.accounts.items() if n in names},
             "guests": {n: _guest(g) for n, g in observed.guests.items() if n in instances},
+            "enforced": {n: _enforced(e) for n, e in observed.enforced.items() if n in instances},
             "orphan keys": sorted(observed.orphan_keys & names),
             "leases": sorted(addresses & observed.host.leases.keys()),
             "gateway": observed.host.leases.get(str(observed.host.subnet.ip)),
@@ -271,6 +283,17 @@ def _account(account: Account) -> dict[str, Any]:
         "groups": sorted(account.groups),
         "subordinate ids": account.subordinate_ids,
         "keys": account.keys,
+    }
+
+
+def _enforced(held: Enforcement) -> dict[str, Any]:
+    """Which processors it has is Incus' choice."""
+    return {
+        "memory": held.memory,
+        "processes": held.processes,
+        "cpus": len(held.cpus or ()),
+        "disk": held.disk,
+        "filters": held.filters,
     }
 
 

@@ -13,11 +13,14 @@ from dataclasses import replace
 from containarium.model import marks
 from containarium.model.action import (
     Action,
+    AdoptInstance,
     AwaitLogin,
+    BackupInstance,
     CreateInstance,
     DeleteAccount,
     DeleteInstance,
     EnableService,
+    EnforceLimits,
     EnsureAccount,
     InstallPackages,
     InstanceAction,
@@ -33,7 +36,7 @@ from containarium.model.action import (
 )
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
-from containarium.simulate import accounts, guests, incus
+from containarium.simulate import accounts, guests, incus, limits
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
 from containarium.simulate.world import World
 
@@ -57,7 +60,11 @@ class SimulatedHost:
         if inside is None:
             return seen
         boxes = {marks.instance_name(name) for name in inside}
-        return replace(seen, guests={name: guest for name, guest in seen.guests.items() if name in boxes})
+        return replace(
+            seen,
+            guests={name: guest for name, guest in seen.guests.items() if name in boxes},
+            enforced={name: held for name, held in seen.enforced.items() if name in boxes},
+        )
 
     def doubts(self) -> tuple[str, ...]:
         """What the world was told to doubt."""
@@ -120,10 +127,19 @@ def _steps(world: World, action: Action) -> Iterator[str]:
     if not isinstance(action, InstanceAction):
         yield from _account_steps(world, action)
         return
+    if isinstance(action, AdoptInstance):
+        yield from _adopt(world, action)
+        return
     _ours(world, action)
     for step in _instance_steps(world, action):
         yield step
         _ours(world, action)
+
+
+def _adopt(world: World, action: AdoptInstance) -> Iterator[str]:
+    incus.the_instance(world, action.instance)
+    yield "marking the instance"
+    incus.adopt(world, action.instance, action.environment, action.config, action.devices)
 
 
 def _account_steps(world: World, action: Action) -> Iterator[str]:
@@ -161,6 +177,12 @@ def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
             incus.refuse_shrinking(world, name, devices)
             yield "patching the instance"
             incus.patch(world, name, config, devices)
+        case BackupInstance():
+            incus.the_instance(world, name)
+            yield "exporting the instance"
+            incus.back_up(world, name)
+        case EnforceLimits():
+            yield from limits.enforce(world, action)
         case StartInstance():
             incus.the_instance(world, name)
             yield "starting the instance"

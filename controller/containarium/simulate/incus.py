@@ -6,8 +6,9 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 
-from containarium.model.host import TerminalError, WaitingError
-from containarium.model.observed import Guest, Instance, InstanceStatus
+from containarium.model import marks
+from containarium.model.host import RetryableError, TerminalError, WaitingError
+from containarium.model.observed import Enforcement, Guest, Instance, InstanceStatus
 from containarium.model.quantity import parse_bytes
 from containarium.simulate.inside import IMAGES, PROVIDES, REMOTES, Image, Inside
 from containarium.simulate.world import World
@@ -130,7 +131,8 @@ def patch(world: World, name: str, config: Mapping[str, str], devices: Mapping[s
     _check_memory(instance, inside, config.get("limits.memory", ""))
     size = devices.get("root", {}).get("size", "")
     resized = size and size != instance.devices.get("root", {}).get("size")
-    if resized and inside is not None and _bytes("size", size) <= inside.disk:
+    held = world.enforcement(name) or Enforcement()
+    if resized and inside is not None and (_bytes("size", size) <= inside.disk or 0 < (held.disk or 0) < inside.disk):
         raise TerminalError(f"{name} uses more disk than {size}", remedy="give it more", reason="QuotaExceeded")
     merged = {**instance.config, **config}
     world.change_instance(
@@ -140,6 +142,8 @@ def patch(world: World, name: str, config: Mapping[str, str], devices: Mapping[s
     )
     if inside is not None:
         _check_space(world.instances[name], inside)
+        if 0 < (held.disk or 0) < inside.disk:  # more than full: set past Incus
+            raise TerminalError(f"{name} is over its disk limit", remedy="grow it", reason="QuotaExceeded")
 
 
 def refuse_shrinking(world: World, name: str, devices: Mapping[str, Mapping[str, str]]) -> None:
@@ -175,6 +179,37 @@ def delete(world: World, name: str) -> None:
     if instance.status is not InstanceStatus.STOPPED:
         raise TerminalError(f"{name} is running", remedy="stop it first", reason="Running")
     world.drop_instance(name)
+
+
+def back_up(world: World, name: str) -> None:
+    """Export a stopped instance; where it was done since it was retired and last started, that one is kept."""
+    instance = the_instance(world, name)
+    if instance.status is not InstanceStatus.STOPPED:
+        raise RetryableError(f"{name} is running", remedy="stop it first", reason="Running")
+    before = world.backups.get(name, ())
+    if instance.config.get(marks.RETIRED) and before and _same_data(before[-1], instance):
+        return
+    world.backups[name] = (*before, instance)
+
+
+def _same_data(backup: Instance, instance: Instance) -> bool:
+    return (
+        backup.config.get(marks.RETIRED) == instance.config.get(marks.RETIRED)
+        and backup.last_used_at == instance.last_used_at
+        and backup.created_at == instance.created_at
+    )
+
+
+def adopt(
+    world: World, name: str, environment: str, config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Mark an instance that nobody has marked, and change it, in one; one that is marked for it is left alone."""
+    owner = the_instance(world, name).config.get(marks.ENVIRONMENT)
+    if owner is None:
+        refuse_shrinking(world, name, devices)
+        patch(world, name, config, devices)
+    elif owner != environment:
+        raise TerminalError(f"{name} belongs to the environment {owner}", reason="Conflict")
 
 
 def check_protection(instance: Instance) -> None:

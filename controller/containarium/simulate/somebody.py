@@ -74,6 +74,10 @@ class Somebody:
             return False
         return True
 
+    def backups(self, name: str) -> int:
+        """How many backups of an instance there are."""
+        return len(self._world.backups.get(name, ()))
+
     def stop(self, name: str) -> None:
         """Stop, or power off from inside."""
         incus.stop(self._world, name)
@@ -105,6 +109,26 @@ class Somebody:
         with self._world.lock:
             present = self._world.instances[name].devices
             self._world.change_instance(name, devices={k: v for k, v in present.items() if k != device})
+
+    def loosen_memory(self, name: str, size: int) -> None:
+        """Write another limit into the memory control group."""
+        self._world.change_enforcement(name, memory=size)
+
+    def loosen_processes(self, name: str, count: int) -> None:
+        """Write another limit into the control group of processes."""
+        self._world.change_enforcement(name, processes=count)
+
+    def loosen_cpus(self, name: str) -> None:
+        """Let it use every processor of the host."""
+        self._world.change_enforcement(name, cpus=frozenset(range(self._world.facts.cpus)))
+
+    def limit_disk(self, name: str, size: int) -> None:
+        """Set the pool's limit past Incus, in bytes; 0 takes it away."""
+        self._world.change_enforcement(name, disk=size)
+
+    def flush_filters(self, name: str) -> None:
+        """Delete a guest's chains from the firewall."""
+        self._world.change_enforcement(name, filters=False)
 
     # Guests
 

@@ -14,12 +14,25 @@ from types import MappingProxyType
 from typing import Any
 
 from containarium.model import marks
-from containarium.model.observed import Account, Guest, HostFacts, Instance, InstanceStatus, Look, Observed
+from containarium.model.observed import (
+    Account,
+    Enforcement,
+    Guest,
+    HostFacts,
+    Instance,
+    InstanceStatus,
+    Look,
+    Observed,
+)
 from containarium.simulate.clock import SimClock
 from containarium.simulate.inside import CATALOGUE, IMAGES, Image, Inside
+from containarium.simulate.kernel import hand_out
 
 FIRST_UID = 2000
+PROBE_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpjqRwCAW+XgOlh8pdAJ62kwIrRY6XOPfZqhtif09nG"
+"""Public half of the SSH probe's key, as ``host prepare`` would have made it."""
 _EMPTY: Mapping[str, Guest] = MappingProxyType({})
+_NOTHING: Mapping[str, Enforcement] = MappingProxyType({})
 
 
 class World:
@@ -45,12 +58,15 @@ class World:
         self.clock = clock or SimClock()
         self.images: dict[str, Image] = dict(IMAGES)
         self.catalogue: set[str] = set(CATALOGUE)
+        self.backups: dict[str, tuple[Instance, ...]] = {}
+        """The backups that were made, oldest first, by instance: what it was then."""
         self.doubts: tuple[str, ...] = ()
         """What speaks against anything going away; a test says so."""
-        self.facts = HostFacts(name, bridge, IPv4Interface(subnet), pool, pool_driver, cpus)
+        self.facts = HostFacts(name, bridge, IPv4Interface(subnet), pool, pool_driver, cpus, PROBE_KEY)
         self._instances: dict[str, Instance] = {}
         self._insides: dict[str, Inside] = {}
         self._looked_into: dict[str, Guest] = {}
+        self._enforced: dict[str, Enforcement] = {}
         self._profile_addresses: dict[str, tuple[str, ...]] = {}
         self._static: dict[str, set[str]] = {}
         self._dynamic: dict[str, str] = {}
@@ -67,6 +83,7 @@ class World:
                 instances=self._view("instances", lambda: MappingProxyType(dict(self._instances))),
                 accounts=self._view("accounts", lambda: MappingProxyType(dict(self._accounts))),
                 guests=self._view("guests", self._guests_view) if look is Look.DEEP else _EMPTY,
+                enforced=self._view("enforced", self._enforced_view) if look is Look.DEEP else _NOTHING,
                 orphan_keys=self._view("orphans", lambda: frozenset(self._keys.keys() - self._accounts.keys())),
             )
 
@@ -77,9 +94,10 @@ class World:
             twin = World(clock=self.clock.copy())
             twin.facts, twin._uid = facts, self._uid
             twin.images, twin.catalogue = dict(self.images), set(self.catalogue)
-            twin.doubts = self.doubts
+            twin.doubts, twin.backups = self.doubts, dict(self.backups)
             twin._instances, twin._insides = dict(self._instances), dict(self._insides)
             twin._looked_into, twin._profile_addresses = dict(self._looked_into), dict(self._profile_addresses)
+            twin._enforced = dict(self._enforced)
             twin._static = {address: set(names) for address, names in self._static.items()}
             twin._dynamic = dict(self._dynamic)
             twin._accounts, twin._keys = dict(self._accounts), dict(self._keys)
@@ -122,6 +140,7 @@ class World:
             if inside is not None:
                 self._insides[name] = inside
             self._changed("instances")
+            self._hold(name, hand_out(self._enforced.get(name), old, self._instances[name], self.facts))
             self._look_into(name)
 
     def change_instance(self, name: str, **fields: Any) -> None:
@@ -157,7 +176,17 @@ class World:
             self._insides.pop(name, None)
             self._dynamic = {address: holder for address, holder in self._dynamic.items() if holder != name}
             self._changed("instances", "host")
+            self._hold(name, None)
             self._look_into(name)
+
+    def enforcement(self, name: str) -> Enforcement | None:
+        """What the kernel holds a running (or frozen) instance to."""
+        return self._enforced.get(name)
+
+    def change_enforcement(self, name: str, **fields: Any) -> None:
+        """Replace what the kernel holds an instance to (fields of ``model.observed.Enforcement``)."""
+        with self.lock:
+            self._hold(name, replace(self._enforced[name], **fields))
 
     def holders(self, address: str) -> frozenset[str]:
         """Names of the instances that have this static address."""
@@ -242,10 +271,26 @@ class World:
     def _guests_view(self) -> Mapping[str, Guest]:
         return MappingProxyType(dict(self._looked_into))
 
+    def _enforced_view(self) -> Mapping[str, Enforcement]:
+        ours = {
+            name: held
+            for name, held in self._enforced.items()
+            if self._instances[name].status is InstanceStatus.RUNNING
+            and marks.ENVIRONMENT in self._instances[name].config
+        }
+        return MappingProxyType(ours)
+
     def _host_view(self) -> HostFacts:
         leases = self._dynamic | {address: min(names) for address, names in self._static.items()}
         leases[str(self.facts.subnet.ip)] = f"{self.facts.bridge}.gw"
         return replace(self.facts, leases=MappingProxyType(leases))
+
+    def _hold(self, name: str, held: Enforcement | None) -> None:
+        if held is None:
+            self._enforced.pop(name, None)
+        else:
+            self._enforced[name] = held
+        self._changed("enforced")
 
     def _look_into(self, name: str) -> None:
         """Keep the table of guests that a deep look shows: running ones of ours that answer."""
