@@ -27,6 +27,7 @@ from containarium.host.probe import SSHProbe
 from containarium.host.servicemanager import ServiceManager
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError
+from containarium.plan.terms import Approval
 from containarium.reconcile.controller import Controller, Senses
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.probing import Probing
@@ -41,7 +42,7 @@ from containarium.report.events import Reason
 from containarium.report.health import Answers, Health
 from containarium.report.journal import Journal
 from containarium.report.metrics import CONTENT_TYPE, Metrics
-from containarium.report.reporter import Reporter
+from containarium.report.reporter import STALE_AFTER, Reporter
 from containarium.sources.cached import CachedSource
 from containarium.sources.watch import Watch
 
@@ -89,7 +90,8 @@ def run(settings: HostSettings, options: Options) -> None:
     with only_controller(settings.runtime, _WAIT_FOR_LOCK), contextlib.ExitStack() as stack:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         metrics = Metrics()
-        reporter = Reporter(settings.status, Journal(settings.events), metrics, logger)
+        stale_after = max(STALE_AFTER, 3 * options.rhythm.resync)
+        reporter = Reporter(settings.status, Journal(settings.events), metrics, logger, stale_after=stale_after)
         assembled = _assemble(settings, options, reporter)
         daemon, wakeup, lifecycle = assembled.daemon, assembled.wakeup, assembled.lifecycle
         if options.metrics:
@@ -146,7 +148,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         clock=_now,
         ticks=time.monotonic,
         chance=random.random,
-        approvals=lambda now: approvals.read(settings.runtime, now),
+        approvals=_Approvals(settings, reporter),
         blame=lambda instance, since: _blame(lifecycle, instance, since),
     )
     controller = Controller(host, source, workers, senses, reporter, options.rhythm)
@@ -167,6 +169,23 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     if probing is not None:
         probing.start()
     return _Assembled(daemon, workers, wakeup, lifecycle)
+
+
+class _Approvals:
+    """What an admin approved; each word of it is written down when it is first heard."""
+
+    def __init__(self, settings: HostSettings, reporter: Reporter) -> None:
+        self._runtime = settings.runtime
+        self._reporter = reporter
+        self._heard: frozenset[Approval] = frozenset()
+
+    def __call__(self, now: datetime) -> frozenset[Approval]:
+        found = approvals.read(self._runtime, now)
+        for approval in found - self._heard:
+            text = f"{approval.verb}: {', '.join(sorted(approval.environments))}"
+            self._reporter.record([Told(Reason.APPROVAL_USED, message=text)])
+        self._heard = found
+        return found
 
 
 def _matters(event: Event) -> bool:

@@ -121,21 +121,23 @@ class Controller:
         """The last pass."""
         return self._last
 
-    def pause(self) -> float:
-        """Seconds until it wants to make the next pass by itself."""
+    def pause(self) -> tuple[float, str]:
+        """Seconds until it wants to make the next pass by itself, and why."""
         now = self._senses.ticks()
         if self._failed_looks:
             pause = self._rhythm.look_again * 2.0 ** (self._failed_looks - 1)
-            return min(self._rhythm.look_again_at_most, pause)
-        moments = [self._next_resync]
-        due = None if self.halted else self._retries.next_due(self._workers.busy)
-        if due is not None:
-            moments.append(due)
+            return min(self._rhythm.look_again_at_most, pause), "retry"
+        moments = [(self._next_resync, "resync")]
+        if not self.halted:
+            due = self._retries.next_due(self._workers.busy)
+            if due is not None:
+                moments.append((due, "retry"))
+            if self._deferred and self._turns.asked:
+                moments.append((now, "finished"))
         if self._settled is not None and self._settled[1] > now and self._held_by_settling():
-            moments.append(self._settled[1])
-        if self._turns.asked and self._deferred and not self.halted:
-            moments.append(now)
-        return max(0.0, min(moments) - now)
+            moments.append((self._settled[1], "manifests"))
+        moment, why = min(moments)
+        return max(0.0, moment - now), why
 
     # A pass
 
@@ -260,13 +262,16 @@ class Controller:
                 failure = _still_different(environment)
                 trouble = self._retries.failed(failure, revision, clock, now)
                 self._audience.ended(Ended(environment, revision, failure, 0.0), trouble)
-            if self.halted or not self._retries.may_try(name, revision, clock) or not self._workers.free(environment):
+            suspect = name in self._retries.troubles
+            if self.halted or not self._retries.may_try(name, revision, clock):
+                continue
+            if not self._workers.free(environment, suspect=suspect):
                 continue
             if any(change.drift for change in environment.changes):
                 since = self._fine_at.get(name, now - timedelta(seconds=self._rhythm.resync))
                 self._audience.drifted(environment, self._senses.blame(marks.instance_name(name), since))
             self._waiting.pop(name, None)
-            self._workers.begin(environment, revision)
+            self._workers.begin(environment, revision, suspect=suspect)
 
 
 def _ours(observed: Observed) -> frozenset[str]:

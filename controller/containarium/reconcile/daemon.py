@@ -179,7 +179,8 @@ class Daemon:
 
     def _sleep(self, rest: float) -> frozenset[str]:
         """Until something happens or it is time; not before the rest is over."""
-        until = self._ticks() + max(rest, self._controller.pause())
+        pause, why = self._controller.pause()
+        until = self._ticks() + max(rest, pause)
         earliest = self._ticks() + rest
         reasons: frozenset[str] = frozenset()
         while not self._requests.stop:
@@ -189,7 +190,7 @@ class Daemon:
             nap = min(LONGEST_NAP, (earliest if reasons else until) - now)
             reasons |= self._wakeup.wait(nap)
             self._manager.watchdog()
-        return reasons or frozenset({"resync"})
+        return reasons or frozenset({why})
 
     def _heed(self) -> None:
         """Take over what others left."""

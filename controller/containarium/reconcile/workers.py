@@ -46,6 +46,7 @@ class _Job:
     revision: str
     began: float
     slow: bool
+    suspect: bool
     work: Work
 
 
@@ -91,16 +92,23 @@ class Workers:
         with self._lock:
             return {name: address for name, job in self._jobs.items() if (address := _address(job.plan))}
 
-    def free(self, plan: EnvironmentPlan) -> bool:
-        """Whether there is a hand free for this plan. None is promised ahead: who waits is planned anew."""
-        slow = is_slow(plan)
-        with self._lock:
-            return sum(job.slow is slow for job in self._jobs.values()) < (SLOW if slow else QUICK)
+    def free(self, plan: EnvironmentPlan, *, suspect: bool = False) -> bool:
+        """Whether there is a hand free for this plan. None is promised ahead: who waits is planned anew.
 
-    def begin(self, plan: EnvironmentPlan, revision: str) -> None:
+        Suspects, which failed the last time, get half of the hands at most: guests that make everything hang must
+        not keep the others waiting.
+        """
+        slow = is_slow(plan)
+        hands = SLOW if slow else QUICK
+        with self._lock:
+            busy = [job for job in self._jobs.values() if job.slow is slow]
+        return len(busy) < hands and not (suspect and sum(job.suspect for job in busy) >= hands // 2)
+
+    def begin(self, plan: EnvironmentPlan, revision: str, *, suspect: bool = False) -> None:
         """Start to carry a plan out."""
         first = plan.actions[0].kind if plan.actions else ""
-        job = _Job(plan, revision, self._ticks(), is_slow(plan), Work(plan.verb.value, first, self._clock()))
+        work = Work(plan.verb.value, first, self._clock())
+        job = _Job(plan, revision, self._ticks(), is_slow(plan), suspect, work)
         with self._lock:
             self._jobs[plan.name] = job
         # What the pass has put on its lines of the log belongs on those of its work as well.

@@ -12,6 +12,7 @@ from containarium.model.observed import InstanceStatus
 from containarium.model.problem import Location, Problem
 from containarium.plan.decision import Suspicion
 from containarium.plan.terms import Approval
+from containarium.reconcile.workers import QUICK
 from containarium.simulate.faults import Fail, Kill, Scripted, Wait
 from containarium.simulate.host import SimulatedHost
 from containarium.simulate.somebody import Somebody
@@ -141,6 +142,25 @@ def test_a_slow_environment_delays_nobody() -> None:
     assert list(shown.working) == ["alice", "bob"]
 
 
+def test_whoever_failed_leaves_half_of_the_hands_to_the_others() -> None:
+    bad = [f"bad{number:02d}" for number in range(20)]
+    life = living(*bad, "zoe", at_once=False)
+    for name in bad:
+        Somebody(life.site.world).stop(f"{name}-container")
+    healthy = life.site.host
+    life.site.host = SimulatedHost(life.site.world, lambda boundary: Fail() if boundary.action else None)
+    life.born()
+    life.live(20)
+    assert set(life.controller.last.troubles) == set(bad)
+    life.site.host = healthy
+    life.wait(400)
+    life.make_pass()
+    assert len(life.workers.busy) == QUICK // 2
+    Somebody(life.site.world).stop("zoe-container")
+    life.make_pass("incus")
+    assert "zoe" in life.workers.busy
+
+
 def test_addresses_that_were_promised_are_given_to_nobody_else() -> None:
     life = living("zoe", at_once=False)
     life.site.declare(manifest("zoe"), manifest("mia"))
@@ -176,7 +196,7 @@ def test_a_missing_manifest_cuts_access_only_when_the_folder_has_come_to_rest() 
     life.make_pass("manifests")
     assert status(life, "alice") is InstanceStatus.RUNNING
     assert [i.reason for i in life.controller.last.plan.interlocks] == [Suspicion.SETTLING]  # type: ignore[union-attr]
-    assert life.controller.pause() <= 2.0
+    assert life.controller.pause()[0] <= 2.0
     life.live(5)
     assert status(life, "alice") is InstanceStatus.STOPPED
 
@@ -247,10 +267,10 @@ def test_a_host_that_cannot_be_looked_at_changes_nothing_and_is_looked_at_again(
     shown = life.make_pass()
     assert "injected fault" in shown.error
     assert shown.plan is None
-    assert life.controller.pause() == pytest.approx(1.0)
+    assert life.controller.pause()[0] == pytest.approx(1.0)
     life.wait(1)
     life.make_pass()
-    assert life.controller.pause() == pytest.approx(2.0)
+    assert life.controller.pause()[0] == pytest.approx(2.0)
     life.wait(2)
     assert life.make_pass().error == ""
 
