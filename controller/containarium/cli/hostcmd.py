@@ -42,6 +42,9 @@ def prepare(
             show_default="10.0.3.1/24",
         ),
     ] = None,
+    service: Annotated[
+        bool, typer.Option("--service", help="Also have systemd run the controller, now and at every boot.")
+    ] = False,
 ) -> None:
     """Make a bare Debian or Ubuntu ready: Incus, storage, network, sshd.
 
@@ -50,7 +53,7 @@ def prepare(
     wired = wiring(context)
     wired.require_root("host prepare")
     settings = replace(wired.settings, subnet=_subnet(subnet)) if subnet else wired.settings
-    steps = wired.prepare(settings, install=install, progress=say)
+    steps = wired.prepare(settings, install=install, service=service, progress=say)
     width = max((len(step.name) for step in steps), default=0)
     for step in steps:
         say(

@@ -12,7 +12,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from containarium import __version__
-from containarium.cli import errors, export, hostcmd, manifests, run, show
+from containarium.cli import (
+    backup,
+    errors,
+    export,
+    hostcmd,
+    manifests,
+    probe,
+    run,
+    service,
+    show,
+    status,
+    steering,
+    sync,
+)
 from containarium.cli.output import say
 from containarium.cli.wiring import Wiring
 
@@ -33,11 +46,21 @@ app = typer.Typer(
 )
 app.command("plan", rich_help_panel=_CONVERGE)(run.plan)
 app.command("apply", rich_help_panel=_CONVERGE)(run.apply)
+app.command("approve", rich_help_panel=_CONVERGE)(steering.approve)
+app.command("suspend", rich_help_panel=_CONVERGE)(steering.suspend)
+app.command("resume", rich_help_panel=_CONVERGE)(steering.resume)
+app.command("undelete", rich_help_panel=_CONVERGE)(backup.undelete)
+app.command("restore", rich_help_panel=_CONVERGE)(backup.restore)
 app.command("list", rich_help_panel=_LOOK)(show.list_)
 app.command("info", rich_help_panel=_LOOK)(show.info)
+app.command("status", rich_help_panel=_LOOK)(status.status)
+app.command("events", rich_help_panel=_LOOK)(status.events)
+app.command("probe", rich_help_panel=_LOOK)(probe.probe)
 app.command("export", rich_help_panel=_LOOK)(export.export)
 app.command("validate", rich_help_panel=_MANIFESTS)(manifests.validate)
 app.command("schema", rich_help_panel=_MANIFESTS)(manifests.schema)
+app.command("sync", rich_help_panel=_MANIFESTS)(sync.sync)
+app.command("daemon", rich_help_panel=_HOST)(service.daemon)
 app.add_typer(hostcmd.app, name="host", rich_help_panel=_HOST)
 app.command("doctor", rich_help_panel=_HOST)(hostcmd.doctor)
 

@@ -87,18 +87,31 @@ def apply(
     Exit code: 0 all is as declared, 1 something failed, was refused or held back, 3 too much would go away at once,
     so none of that was retired.
     """
+    from containarium.model.host import HostError
+
     wired = wiring(context)
     wired.require_root("apply")
     folder = folder_of(wired, path, manifests)
-    outcome = _converge(
-        wired,
-        folder,
-        quiet=output is Format.JSON,
-        only=frozenset(only or ()),
-        approved=frozenset(approve or ()),
-        restart=restart,
-        wait=wait,
-    )
+    names = frozenset(only or ())
+    try:
+        outcome = _converge(
+            wired,
+            folder,
+            quiet=output is Format.JSON,
+            only=names,
+            approved=frozenset(approve or ()),
+            restart=restart,
+            wait=wait,
+        )
+    except HostError as error:
+        if error.reason != "Locked":
+            raise
+        from containarium.cli.handover import hand_over
+
+        code = hand_over(wired, folder, only=names, approved=frozenset(approve or ()), restart=restart, output=output)
+        if code is None:
+            raise
+        raise typer.Exit(code) from None
     if output is Format.JSON:
         say_json(outcome.as_json())
     else:

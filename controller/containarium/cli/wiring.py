@@ -14,6 +14,8 @@ from containarium.cli.errors import CommandError
 from containarium.host.settings import HostSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from containarium.host.doctor import Finding
     from containarium.host.prepare import Step
     from containarium.model.host import Host, Progress
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 class Prepare(Protocol):
     """Makes a machine ready, see ``containarium.host.prepare``."""
 
-    def __call__(self, settings: HostSettings, *, install: bool, progress: Progress) -> Sequence[Step]: ...
+    def __call__(
+        self, settings: HostSettings, *, install: bool, service: bool, progress: Progress
+    ) -> Sequence[Step]: ...
 
 
 class HostKeys(Protocol):
@@ -41,6 +45,28 @@ class HostKeys(Protocol):
         ...
 
 
+class Restore(Protocol):
+    """Makes containers of backups, see ``containarium.host.restore``."""
+
+    def restore(self, name: str, file: Path, *, unchecked: bool, progress: Progress) -> None:
+        """Raises HostError; then nothing was made."""
+        ...
+
+
+class Suspension(Protocol):
+    """Leaves environments alone, see ``containarium.host.suspension``."""
+
+    def suspend(self, name: str, now: datetime) -> bool: ...
+
+    def resume(self, name: str) -> bool: ...
+
+
+def _suspension(settings: HostSettings) -> Suspension:
+    from containarium.host.suspension import Suspension as OnHost
+
+    return OnHost(settings)
+
+
 def _machine(settings: HostSettings) -> Host:
     from containarium.host.accounts import Accounts
     from containarium.host.machine import Machine
@@ -54,16 +80,24 @@ def _host_keys(settings: HostSettings) -> HostKeys:
     return MachineHostKeys(settings)
 
 
-def _prepare(settings: HostSettings, *, install: bool, progress: Progress) -> Sequence[Step]:
+def _prepare(settings: HostSettings, *, install: bool, service: bool, progress: Progress) -> Sequence[Step]:
     from containarium.host.prepare import prepare
 
-    return prepare(settings, install=install, progress=progress)
+    return prepare(settings, install=install, service=service, progress=progress)
 
 
 def _examine(settings: HostSettings) -> Sequence[Finding]:
     from containarium.host.doctor import examine
 
     return examine(settings)
+
+
+def _restorer(settings: HostSettings) -> Restore:
+    from containarium.host.accounts import Accounts
+    from containarium.host.incus import Incus
+    from containarium.host.restore import Restorer
+
+    return Restorer(Incus(settings), Accounts(settings), settings)
 
 
 def _utc() -> datetime:
@@ -83,6 +117,8 @@ class Wiring:
     host_keys: Callable[[HostSettings], HostKeys] = _host_keys
     prepare: Prepare = _prepare
     examine: Callable[[HostSettings], Sequence[Finding]] = _examine
+    restorer: Callable[[HostSettings], Restore] = _restorer
+    suspension: Callable[[HostSettings], Suspension] = _suspension
     clock: Callable[[], datetime] = _utc
     is_root: Callable[[], bool] = _root
 

@@ -32,6 +32,7 @@ from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 from containarium.model.marks import JUMP_GROUP, account_comment
 from containarium.model.observed import Account, Password
+from containarium.plan.desired import is_probe_line
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _TOOL_TIMEOUT = 40.0
@@ -313,5 +314,6 @@ def _failure(args: Sequence[str], done: Completed) -> HostError:
 
 
 def _blobs(lines: tuple[str, ...]) -> frozenset[str]:
-    """The keys themselves, whatever stands before and after them."""
-    return frozenset(part for line in lines for part in line.split() if part.startswith("AAAA"))
+    """The keys themselves, whatever stands before and after them, but the probe's: nobody holds a session by that."""
+    people = (line for line in lines if not is_probe_line(line))
+    return frozenset(part for line in people for part in line.split() if part.startswith("AAAA"))

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface
 from typing import Protocol
 
-from containarium.host import leases
+from containarium.host import leases, probekey
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, Progress, TerminalError
-from containarium.model.observed import Account, Guest, HostFacts, Instance, Look, Observed
+from containarium.model.observed import Account, Enforcement, Guest, HostFacts, Instance, Look, Observed
 
 
 class Accounts(Protocol):
@@ -37,6 +37,9 @@ class Accounts(Protocol):
 LookInside = Callable[[Mapping[str, Instance]], Mapping[str, Guest]]
 """Reads the inside of those instances that are ours and run."""
 
+LookAtLimits = Callable[[Mapping[str, Instance]], Mapping[str, Enforcement]]
+"""Reads what the kernel holds those to."""
+
 
 def observe(
     settings: HostSettings,
@@ -45,10 +48,11 @@ def observe(
     instances: Instances,
     accounts: Accounts,
     look_inside: LookInside,
+    look_at_limits: LookAtLimits,
     look: Look,
 ) -> Observed:
     """Two requests: the instances, and the bridge's state. While Incus lists the instances, the accounts are read;
-    with DEEP, the guests afterwards.
+    with DEEP, the guests and what holds them afterwards.
 
     Raises HostError when any part of it is missing: half a look is none.
     """
@@ -64,11 +68,19 @@ def observe(
         subnet=subnet,
         pool=settings.pool,
         pool_driver=driver,
-        cpus=os.cpu_count() or 1,
+        cpus=len(os.sched_getaffinity(0)),
+        probe_key=probekey.public_half(settings),
         leases=leases.read(incus, settings, subnet, found),
     )
-    guests = look_inside(found) if look is Look.DEEP else {}
-    return Observed(host=facts, instances=found, accounts=known, guests=guests, orphan_keys=orphans)
+    deep = look is Look.DEEP
+    return Observed(
+        host=facts,
+        instances=found,
+        accounts=known,
+        guests=look_inside(found) if deep else {},
+        enforced=look_at_limits(found) if deep else {},
+        orphan_keys=orphans,
+    )
 
 
 def _subnet(incus: Incus, bridge: str) -> IPv4Interface:

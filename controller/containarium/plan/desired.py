@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,15 @@ DOCKER_GROUP = "docker"
 SUDO_GROUP = "sudo"
 
 AUTOSTART = "boot.autostart"
+PROTECTION = "security.protection.delete"
+PROBE_COMMENT = "containarium-probe"
+"""Comment of the SSH probe's key, on every jump account's last line of keys."""
+
+_RESTRICT = "restrict,port-forwarding,"
+_PROBE_LINE = re.compile(
+    rf'{_RESTRICT}permitopen="[0-9.]+:22",from="127\.0\.0\.1,::1" ssh-ed25519 [A-Za-z0-9+/=]+ {PROBE_COMMENT}'
+)
+
 ROOT_DEVICE = "root"
 NIC_DEVICE = "eth0"
 
@@ -68,9 +78,11 @@ def desire(manifest: Manifest, host: HostFacts, address: str) -> DesiredEnvironm
     groups = (SUDO_GROUP, DOCKER_GROUP) if spec.docker else (SUDO_GROUP,)
     packages = tuple(sorted({*BASE_PACKAGES, *(DOCKER_PACKAGES if spec.docker else ()), *spec.packages}))
     guest_keys = tuple(key.line for key in manifest.keys)
-    restriction = f'restrict,port-forwarding,permitopen="{address}:22" '
+    restriction = f'{_RESTRICT}permitopen="{address}:22" '
     account_keys = tuple(restriction + line for line in guest_keys)
-    parts = (spec.image, config, root, nic, spec.running, groups, packages, account_keys)
+    if host.probe_key:
+        account_keys += (probe_line(address, host.probe_key),)
+    parts = (spec.image, config, root, nic, spec.running, groups, packages, account_keys, _noted(manifest))
     return DesiredEnvironment(
         manifest=manifest,
         name=name,
@@ -90,10 +102,30 @@ def desire(manifest: Manifest, host: HostFacts, address: str) -> DesiredEnvironm
     )
 
 
+def probe_line(address: str, key: str) -> str:
+    """The line of a jump account's keys that lets the SSH probe (``type blob``) in, from the host itself only.
+
+    The guest does not get this key: the probe reaches its port and never logs in.
+    """
+    return f'{_RESTRICT}permitopen="{address}:22",from="127.0.0.1,::1" {key} {PROBE_COMMENT}'
+
+
+def is_probe_line(line: str) -> bool:
+    """Whether a line is one of ``probe_line``, for whatever address and key. No manifest's key can make one such."""
+    return _PROBE_LINE.fullmatch(line) is not None
+
+
 def deletion_mark(manifest: Manifest) -> str:
     """How the environment may go, in the form that stands on the instance: ``Retire;7d;backup``."""
     deletion = manifest.environment.spec.deletion
     return f"{deletion.policy};{deletion.grace}" + (";backup" if deletion.backup else "")
+
+
+def _noted(manifest: Manifest) -> tuple[object, ...]:
+    """What changes nothing on the host but the record of the manifest, which is to be that of the last one."""
+    metadata, spec = manifest.environment.metadata, manifest.environment.spec
+    noted = (spec.expires, spec.network.ipv4, spec.placement.host if spec.placement else None)
+    return (*map(str, noted), sorted(metadata.labels.items()), sorted(metadata.annotations.items()))
 
 
 def _config(manifest: Manifest) -> dict[str, str]:
@@ -118,5 +150,5 @@ def _config(manifest: Manifest) -> dict[str, str]:
         marks.PRUNE_AFTER: "",
     }
     if spec.deletion.protect is not None:
-        config["security.protection.delete"] = "true" if spec.deletion.protect else ""
+        config[PROTECTION] = "true" if spec.deletion.protect else ""
     return config

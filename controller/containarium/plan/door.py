@@ -8,7 +8,7 @@ from containarium.model import marks
 from containarium.model.action import Action, Change, EnsureAccount, WriteAccountKeys
 from containarium.model.observed import Account, Password
 from containarium.model.sshkey import SSHKey
-from containarium.plan.desired import DesiredEnvironment
+from containarium.plan.desired import DesiredEnvironment, is_probe_line
 
 _LISTED_KEYS = 5
 
@@ -22,6 +22,7 @@ def told(lines: tuple[str, ...] | None) -> str | None:
     """The keys that are there, as a person compares them. Anybody may have written these lines."""
     if lines is None:
         return None
+    lines = tuple(line for line in lines if not is_probe_line(line))
     if not 0 < len(lines) <= _LISTED_KEYS:
         return f"{len(lines)} keys"
     words = []

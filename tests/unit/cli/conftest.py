@@ -17,9 +17,12 @@ from containarium.cli.wiring import Wiring
 from containarium.host.doctor import Finding
 from containarium.host.prepare import Step
 from containarium.host.settings import HostSettings
-from containarium.model.host import Host, Progress
+from containarium.model import marks
+from containarium.model.host import Host, Progress, TerminalError
+from containarium.model.observed import Instance
 from containarium.simulate.faults import Faults, no_faults
 from containarium.simulate.host import SimulatedHost
+from containarium.simulate.inside import Inside
 from containarium.simulate.somebody import Somebody
 from containarium.simulate.world import World
 from tests.builders import NOW, public_key
@@ -62,6 +65,29 @@ class FakeHostKeys:
 
 
 @dataclass
+class FakeRestorer:
+    """Takes every backup for the one of a container as it once was."""
+
+    world: World
+    was: dict[str, tuple[Instance, Inside | None]] = field(default_factory=dict)
+    asked: list[tuple[str, Path, bool]] = field(default_factory=list)
+
+    def restore(self, name: str, file: Path, *, unchecked: bool, progress: Progress) -> None:
+        """Put it back."""
+        self.asked.append((name, file, unchecked))
+        progress(f"importing {file.name}")
+        if name not in self.was:
+            raise TerminalError(f"{file} is no backup", remedy="name one", reason="BackupUnreadable")
+        self.world.put_instance(*self.was[name])
+
+    def take(self, name: str) -> None:
+        """Take a container away, for a restore to bring it back."""
+        box = marks.instance_name(name)
+        self.was[name] = self.world.instances[box], self.world.inside(box)
+        self.world.drop_instance(box)
+
+
+@dataclass
 class Shell:
     """Runs commands as a person would, on a host that is only simulated."""
 
@@ -76,7 +102,12 @@ class Shell:
     prepared: list[tuple[HostSettings, bool]] = field(default_factory=list)
     """What ``host prepare`` was asked for."""
     now: datetime = NOW
+    restorer: FakeRestorer = field(init=False)
     root: bool = True
+
+    def __post_init__(self) -> None:
+        """Backups are of this world."""
+        self.restorer = FakeRestorer(self.world)
 
     def __call__(self, *arguments: str) -> Ended:
         """Run one command line."""
@@ -86,6 +117,7 @@ class Shell:
             host_keys=lambda _settings: self.keys,
             prepare=self._prepare,
             examine=lambda _settings: self.findings,
+            restorer=lambda _settings: self.restorer,
             clock=lambda: self.now,
             is_root=lambda: self.root,
         )
@@ -108,7 +140,7 @@ class Shell:
         """Write any file into the folder."""
         (self.folder / name).write_text(text)
 
-    def _prepare(self, settings: HostSettings, *, install: bool, progress: Progress) -> Sequence[Step]:
+    def _prepare(self, settings: HostSettings, *, install: bool, service: bool, progress: Progress) -> Sequence[Step]:
         self.prepared.append((settings, install))
         progress("making the bridge")
         return self.steps

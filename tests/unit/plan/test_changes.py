@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from containarium.plan import render
 from containarium.plan.conditions import summarise
 from containarium.plan.decision import EnvironmentPlan, Plan, Verb
 from containarium.plan.planner import make_plan
-from containarium.simulate.faults import Boundary, Crash, Kill
-from containarium.simulate.host import SimulatedHost
+from containarium.simulate.faults import Boundary, Crash, Kill, Scripted
+from containarium.simulate.host import SimulatedHost, boundaries
 from containarium.simulate.somebody import Somebody
+from containarium.simulate.world import PROBE_KEY
 from tests.builders import Site, load, manifest, public_key
 
 BOX = "alice-container"
@@ -280,7 +282,32 @@ def test_rotated_keys_reach_both_doors() -> None:
     assert site.world.inside(BOX).guest.keys == (public_key("new"),)  # type: ignore[union-attr]
     account = site.world.account("alice")
     assert account is not None
-    assert account.keys == (f'restrict,port-forwarding,permitopen="10.0.3.2:22" {public_key("new")}',)
+    assert account.keys == (
+        f'restrict,port-forwarding,permitopen="10.0.3.2:22" {public_key("new")}',
+        f'restrict,port-forwarding,permitopen="10.0.3.2:22",from="127.0.0.1,::1" {PROBE_KEY} containarium-probe',
+    )
+
+
+def test_a_host_without_a_key_for_its_probe_lets_none_in() -> None:
+    site = Site(manifest("alice"))
+    site.world.facts = replace(site.world.facts, probe_key="")
+    site.run()
+    account = site.world.account("alice")
+    assert account is not None
+    assert account.keys == (f'restrict,port-forwarding,permitopen="10.0.3.2:22" {public_key("alice")}',)
+
+
+def test_the_probes_new_key_is_an_update_and_no_drift() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    site.world = site.world.copy()
+    site.world.facts = replace(site.world.facts, probe_key=public_key("another").rpartition(" ")[0])
+    site.host = SimulatedHost(site.world)
+    (changed,) = make_plan(site.load, site.host.observe(), site.now).environments
+    assert [change.field for action in changed.actions for change in action.changes] == ["account.keys"]
+    assert not any(change.drift for action in changed.actions for change in action.changes)
+    assert site.run().converged
+    assert public_key("another").split()[1] in site.world.account("alice").keys[-1]  # type: ignore[union-attr,index]
 
 
 def test_a_changed_image_is_reported_and_never_acted_on() -> None:
@@ -457,3 +484,17 @@ def test_what_no_manifest_speaks_of_is_drift_even_while_the_manifest_is_edited()
         "isolation.privileged": True,
         "account.shell": True,
     }
+
+
+def test_a_killed_creation_of_a_protected_environment_is_finished() -> None:
+    start = Site(manifest("alice", deletion={"protect": True}))
+    plan = plan_of(start)
+    assert plan is not None
+    for number, boundary in enumerate(boundaries(start.world, plan.actions), start=1):
+        site = Site(*start.load.manifests)
+        site.host = SimulatedHost(site.world, Scripted({number: Kill()}))
+        with suppress(Crash):
+            site.run()
+        site.host = SimulatedHost(site.world)
+        assert site.run().converged, boundary
+        assert site.world.instances[BOX].config["security.protection.delete"] == "true"

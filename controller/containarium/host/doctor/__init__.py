@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from containarium.host import command
-from containarium.host.doctor import access, incus, kernel
+from containarium.host.doctor import access, incus, kernel, service
 from containarium.host.doctor.finding import Check, Finding, Level, Patient
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
@@ -15,7 +15,7 @@ from containarium.model.host import HostError
 
 __all__ = ["Finding", "Level", "examine"]
 
-_CHECKS: tuple[Check, ...] = (*incus.CHECKS, *kernel.CHECKS, *access.CHECKS)
+_CHECKS: tuple[Check, ...] = (*incus.CHECKS, *kernel.CHECKS, *access.CHECKS, *service.CHECKS)
 _CLIENT_TIMEOUT = 10.0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from containarium.host import command
 from containarium.host.files import make_folder
 from containarium.host.incus import Incus
-from containarium.host.prepare import access, daemons, kernel, network, packages, storage, undo
+from containarium.host.prepare import access, daemons, kernel, network, packages, storage, undo, vault
+from containarium.host.prepare import service as units
 from containarium.host.prepare.receipt import Made, Receipt
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.settings import HostSettings
@@ -18,6 +19,7 @@ __all__ = ["Context", "Made", "Receipt", "Step", "prepare", "receipt_path", "unp
 
 _STEPS: tuple[Callable[[Context], Step], ...] = (
     access.folders,
+    vault.recover,
     kernel.sysctls,
     kernel.subordinate_ids,
     daemons.start_lxcfs,
@@ -28,8 +30,10 @@ _STEPS: tuple[Callable[[Context], Step], ...] = (
     network.acl,
     access.firewall,
     access.group,
+    access.probe_key,
     access.sshd,
     access.fail2ban,
+    vault.keep,
 )
 
 
@@ -42,11 +46,13 @@ def prepare(
     settings: HostSettings,
     *,
     install: bool,
+    service: bool = False,
     progress: Progress = silent,
     run: command.Run = command.run,
     incus: Incus | None = None,
 ) -> list[Step]:
-    """Carry out every step that is not done yet; repeated, it changes nothing. ``install`` allows new packages.
+    """Carry out every step that is not done yet; repeated, it changes nothing. ``install`` allows new packages,
+    ``service`` has the controller run as a service of systemd.
 
     Stops at the first step that cannot be done with its HostError; what was made until then is in the receipt, and a
     repetition goes on from there.
@@ -55,7 +61,7 @@ def prepare(
     steps = [packages.packages(context)] if install else []
     for step in _STEPS:
         steps.append(step(context))
-    return steps
+    return [*steps, units.service(context)] if service else steps
 
 
 def unprepare(

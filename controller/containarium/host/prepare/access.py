@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from containarium.host import probekey
 from containarium.host.accounts import Accounts
 from containarium.host.files import make_folder
 from containarium.host.firewall import UNIT, Firewall, firewall_file, rules, units
@@ -44,6 +45,16 @@ def folders(context: Context) -> Step:
             context.receipt.add("folder", str(folder))
             made.append(str(folder))
     return Step("folders", bool(made), f"made {', '.join(made)}" if made else "there")
+
+
+def probe_key(context: Context) -> Step:
+    """The key with which the controller itself tries the way in, see host/probe.py."""
+    path = context.settings.probe_key
+    new = not path.parent.exists()
+    if new:  # noted first: whatever a kill leaves half-made is taken back too
+        context.receipt.add("probe key", str(path))
+    changed = probekey.ensure(context.settings, context.run)
+    return Step("probe key", changed, str(path))
 
 
 def sshd(context: Context) -> Step:

@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from containarium.host import probekey
 from containarium.host.accounts import Accounts
 from containarium.host.files import read_small, write_atomically
 from containarium.host.firewall import Firewall
 from containarium.host.jumpaccount import is_ours
 from containarium.host.passwdlock import hold_pwd_lock, our_turn
+from containarium.host.prepare import vault
 from containarium.host.prepare.access import UNITS
 from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
 from containarium.host.prepare.receipt import Made, digest
@@ -39,6 +41,8 @@ def undo(context: Context) -> list[Step]:
     if others:
         # Purging Incus would take their data along.
         made = [item for item in made if item.kind not in _CARRIES_INSTANCES]
+    # First of all the controller, which would repair what is taken away.
+    made = [item for item in made if item.kind != "service"] + [item for item in made if item.kind == "service"]
     packages = [item for item in made if item.kind == "package"]
     last = [item for item in made if item.kind == "incus folder"]
     steps = [_take_back(context, item) for item in reversed(made) if item not in packages + last]
@@ -106,8 +110,9 @@ def _folder(context: Context, item: Made) -> str:
     if folder == settings.state:
         return ""  # holds the receipt itself: see forget_state
     if folder == settings.runtime:
-        for name in ("accounts.lock", "lock", "sshd-reload-pending", "sshd_config"):
+        for name in ("accounts.lock", "lock", "sshd-reload-pending", "sshd_config", "status.json", "control.sock"):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "probe", ignore_errors=True)
     try:
         folder.rmdir()
     except FileNotFoundError:
@@ -121,9 +126,9 @@ def forget_state(context: Context, path: Path) -> None:
     """Remove the receipt, when nothing is left on it, and the state folder with what daemons and clients left there."""
     state = context.settings.state
     path.unlink(missing_ok=True)
-    for name in ("incusd.log", "lxcfs.log", "sshd.log"):
+    for name in ("incusd.log", "lxcfs.log", "sshd.log", "events.jsonl", "events.jsonl.1", "build.lock"):
         (state / name).unlink(missing_ok=True)
-    for name in ("incus-client", "ssh"):  # our client's folder, and the key of an sshd of our own
+    for name in ("incus-client", "ssh", "build"):  # our client's, the key of an sshd of our own, images
         shutil.rmtree(state / name, ignore_errors=True)
     with contextlib.suppress(OSError):  # others' files: the folder stays
         state.rmdir()
@@ -152,6 +157,11 @@ def _unit(context: Context, item: Made) -> str:
     return ""
 
 
+def _vault(context: Context, _item: Made) -> str:
+    vault.remove(context.settings)
+    return ""
+
+
 def _table(context: Context, _item: Made) -> str:
     Firewall(context.settings, context.run).remove()
     return ""
@@ -159,6 +169,11 @@ def _table(context: Context, _item: Made) -> str:
 
 def _drop_in(context: Context, _item: Made) -> str:
     Sshd(context.settings, context.run).remove(context.progress)
+    return ""
+
+
+def _probe_key(context: Context, _item: Made) -> str:
+    probekey.forget(context.settings)
     return ""
 
 
@@ -262,8 +277,11 @@ _HOW: dict[str, Callable[[Context, Made], str]] = {
     "daemon": _daemon,
     "incus folder": _incus_folder,
     "unit": _unit,
+    "service": _unit,
+    "vault": _vault,
     "nftables table": _table,
     "sshd drop-in": _drop_in,
+    "probe key": _probe_key,
     "group": _group,
     "incus setting": _incus_setting,
     "pool": _incus_object("storage-pools"),
