@@ -6,7 +6,8 @@ Tree.files -> read_candidates (yamltree, models, keys) -> check_together -> Load
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from containarium.model.manifest import Load
@@ -17,9 +18,12 @@ from containarium.sources.folder import MAX_FILE_BYTES, ReadError, SourceFile, T
 from containarium.sources.keyfiles import KeyFiles
 from containarium.sources.yamltree import MAX_NODES, Budget, BudgetExceededError
 
+Reader = Callable[[str, bytes, KeyFiles, Budget], Iterator[Candidate]]
+"""What makes Environments of one file, as ``read_candidates`` does."""
 
-def load(folder: Path) -> Load:
-    """Read every manifest below a folder. Never raises for what is in it.
+
+def load(folder: Path, read: Reader = read_candidates, also: Iterable[SourceFile] = ()) -> Load:
+    """Read every manifest below a folder, as if ``also`` were in it. Never raises for what is in it.
 
     ``complete`` is false when the folder is missing, unreadable, without any Environment, or changed while it was
     read: what is not there is then unknown, and a problem says what to do.
@@ -30,8 +34,8 @@ def load(folder: Path) -> Load:
     except (OSError, ValueError) as error:
         return _unknown(shown, *_unavailable(error))
     with tree:
-        reading = _Reading(tree)
-        candidates = list(reading.candidates(tree.files()))
+        reading = _Reading(tree, read)
+        candidates = list(reading.candidates(chain(tree.files(), also)))
         whole = reading.whole
         problems = reading.problems
         if not tree.intact():
@@ -78,9 +82,10 @@ def load_file(path: Path) -> Load:
 class _Reading:
     """One load in progress. ``whole`` turns false when something was lost that cannot be told by name."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, read: Reader = read_candidates) -> None:
         self.problems: list[Problem] = []
         self.whole = True
+        self._read = read
         self._tree = tree
         self._keys = KeyFiles(tree)
         self._budget = Budget()
@@ -93,7 +98,7 @@ class _Reading:
                 self.whole = self.whole and not file.error.whole
                 continue
             try:
-                yield from read_candidates(file.path, file.data, self._keys, self._budget)
+                yield from self._read(file.path, file.data, self._keys, self._budget)
             except BudgetExceededError:
                 message = f"there are more than {MAX_NODES} values in all manifests, up to here"
                 self._refuse(file.path, message, "split them over several hosts", "TooLarge")
