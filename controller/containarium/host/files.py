@@ -40,6 +40,25 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def write_new(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a synced file that is there whole or not at all, and never in the place of another.
+
+    Raises OSError, of which FileExistsError is the one for a taken place.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        path.hardlink_to(name)
+    finally:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+    sync_folder(path.parent)
+
+
 def make_folder(folder: Path, mode: int = 0o755) -> bool:
     """Make the folder with exactly this mode, and missing parents with 0755, whatever the umask.
 

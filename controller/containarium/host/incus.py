@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from containarium.host.cancel import NEVER, CancelledError, Never
 from containarium.host.command import Completed
 from containarium.host.faults import classify
 from containarium.host.reader import Reply, read
@@ -30,8 +31,8 @@ _GUEST_ENVIRONMENT = {
     "HOME": "/root",
     "LC_ALL": "C.UTF-8",
 }
-_WAIT_SLICE = 5.0
-"""Longest single wait for an operation; between two of them its progress is read."""
+_WAIT_SLICE = 1.0
+"""Longest single wait for an operation; between two of them its progress is read, and whether to go on at all."""
 _GRACE = 10.0
 """How much longer than the wait itself its answer may take."""
 
@@ -62,10 +63,14 @@ class GuestFile:
 class Incus:
     """One Incus daemon. Safe to share between threads; it survives the daemon's restarts."""
 
-    def __init__(self, settings: HostSettings, timeout: float = REQUEST_TIMEOUT) -> None:
-        """Connects at the first use. ``timeout`` bounds every single request, in seconds."""
+    def __init__(self, settings: HostSettings, timeout: float = REQUEST_TIMEOUT, cancellation: Never = NEVER) -> None:
+        """Connects at the first use. ``timeout`` bounds every single request, in seconds.
+
+        ``cancellation`` ends waits and guest commands with CancelledError, and lets no change begin; reading goes on.
+        """
         self.socket = settings.incus_socket
         self.timeout = timeout
+        self.cancellation = cancellation
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._server: Mapping[str, Any] | None = None
@@ -129,6 +134,7 @@ class Incus:
 
     def begin(self, *path: str, body: Any) -> Mapping[str, Any]:
         """POST without the wait: returns the running operation."""
+        self.cancellation.check()
         operation: Mapping[str, Any] = _metadata(self._connected().send("POST", path, body=body))
         return operation
 
@@ -136,7 +142,8 @@ class Incus:
         """Wait for an operation (its id) for at most ``timeout`` seconds and return it.
 
         Its failure raises the fitting HostError. When it does not end in time it is cancelled, as far as it can
-        be, and RetryableError raised. An operation that Incus forgot (a restart) raises RetryableError.
+        be, and RetryableError raised; likewise, with CancelledError, when nothing is to go on. An operation that Incus
+        forgot (a restart) raises RetryableError.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -153,6 +160,9 @@ class Incus:
                     remedy="it is tried again; see `incus operation list`",
                     reason="IncusTimeout",
                 )
+            if self.cancellation.cancelled:
+                self.cancel(operation)
+                raise CancelledError
             _tell(current, progress)
 
     def cancel(self, operation: str) -> None:
@@ -241,6 +251,7 @@ class Incus:
         headers: Mapping[str, str] | None = None,
         progress: Progress = silent,
     ) -> Any:
+        self.cancellation.check()
         reply = self._connected().send(method, path, body=body, headers=headers, timeout=timeout).json()
         if reply.get("type") != "async":
             return reply.get("metadata")

@@ -12,7 +12,7 @@ from containarium.host.incus import Incus, Versioned
 from containarium.host.nicfilters import NicFilters
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.action import CreateInstance, DeleteInstance, UpdateInstance
+from containarium.model.action import AdoptInstance, CreateInstance, DeleteInstance, UpdateInstance
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 from containarium.model.observed import Instance, InstanceStatus
 from containarium.model.quantity import parse_bytes
@@ -78,6 +78,25 @@ class Instances:
             else:
                 return
 
+    def adopt(self, action: AdoptInstance) -> None:
+        """Make an instance ours that nobody has marked, in one change bound to the state that was looked at.
+
+        One that carries this environment's mark already is left alone. Raises Conflict: TerminalError where it is
+        another's, RetryableError where somebody changed it at this moment.
+        """
+        fresh = self._incus.get_versioned("instances", action.instance)
+        owner = (fresh.value.get("config") or {}).get(marks.ENVIRONMENT)
+        if owner is not None:
+            _check_owner(fresh.value, action.environment)
+            return
+        if action.config.get(marks.ENVIRONMENT) != action.environment:
+            raise TerminalError(
+                f"{action.instance} cannot be adopted without the mark of {action.environment}",
+                remedy="please report it",
+                reason="BadRequest",
+            )
+        self._patch(action, fresh)
+
     def delete(self, action: DeleteInstance, progress: Progress = silent) -> None:
         """Delete an instance of ours, by force when it runs; one that is gone already is no error.
 
@@ -118,7 +137,7 @@ class Instances:
         progress(f"creating {action.instance}")
         self._incus.post("instances", body=body, timeout=CREATE_TIMEOUT, progress=progress)
 
-    def _patch(self, action: UpdateInstance, before: Versioned) -> None:
+    def _patch(self, action: UpdateInstance | AdoptInstance, before: Versioned) -> None:
         _refuse_shrinking(action, before.value)
         body: dict[str, Any] = {}
         if action.config:
@@ -229,7 +248,7 @@ def _check_owner(raw: Mapping[str, Any], environment: str) -> None:
     )
 
 
-def _refuse_shrinking(action: UpdateInstance, there: Mapping[str, Any]) -> None:
+def _refuse_shrinking(action: UpdateInstance | AdoptInstance, there: Mapping[str, Any]) -> None:
     """A disk only grows. A refused shrink is not harmless: Incus keeps the old size, the kernel takes the new."""
     for name, device in action.devices.items():
         old = (there.get("devices") or {}).get(name) or {}

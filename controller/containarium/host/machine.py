@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 from functools import partial
 
 from containarium.host import command
+from containarium.host.backups import Backups
+from containarium.host.cancel import Cancellation
+from containarium.host.enforce import Enforcer
+from containarium.host.enforcement import EnforcementLook
 from containarium.host.guest import GuestHands
 from containarium.host.images import Images
 from containarium.host.incus import Incus
@@ -30,24 +33,42 @@ class Machine:
         accounts: Accounts,
         *,
         name: str = "",
-        run: command.Run = command.run,
+        run: command.Run | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
-        """Connects to Incus at the first use. ``name`` is the host's, its own host name by default."""
+        """Connects to Incus at the first use. ``name`` is the host's, its own host name by default.
+
+        ``cancellation`` is what ``cancel`` says it with: accounts that are to heed it are made with it.
+        """
         self._settings = settings
         self._name = name or socket.gethostname()
         self._accounts = accounts
-        self._cancelled = threading.Event()
-        self._incus = Incus(settings)
-        self._instances = Instances(self._incus, NicFilters(self._incus, run), settings)
+        self._cancellation = cancellation or Cancellation()
+        acting = run or partial(command.run, cancellation=self._cancellation)
+        self._incus = Incus(settings, cancellation=self._cancellation)
+        self._instances = Instances(self._incus, NicFilters(self._incus, acting), settings)
         self._power = Power(self._incus, self._instances)
-        self._images = Images(self._incus, settings, run)
+        self._backups = Backups(self._incus, self._instances, settings, acting)
+        self._last_power = Power(Incus(settings), self._instances)
+        self._images = Images(self._incus, settings, acting)
         self._look = GuestLook(self._incus, settings)
         self._guests = GuestHands(self._incus, self._instances)
+        self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
+        self._enforcer = Enforcer(self._incus, self._instances, self._enforced, self._cancellation)
 
     def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
         """Look at everything and change nothing. Two requests, however many instances there are."""
         look_inside = partial(self._look.inside, only=inside)
-        return observe(self._settings, self._name, self._incus, self._instances, self._accounts, look_inside, look)
+        return observe(
+            self._settings,
+            self._name,
+            self._incus,
+            self._instances,
+            self._accounts,
+            look_inside,
+            partial(self._enforced.running, only=inside),
+            look,
+        )
 
     def doubts(self) -> tuple[str, ...]:
         """Why nothing may be retired or deleted at present; one request to Incus."""
@@ -57,15 +78,24 @@ class Machine:
         return ()
 
     def cancel(self) -> None:
-        """End every running action early."""
-        self._cancelled.set()
+        """End every running action early, within about a second: waits, guest commands, commands of this machine.
+
+        A request to Incus that is not answered is given up only when its own time is over.
+        """
+        self._cancellation.cancel()
 
     def resume(self) -> None:
         """Take a ``cancel`` back."""
-        self._cancelled.clear()
+        self._cancellation.resume()
 
     def execute(self, action: act.Action, progress: Progress = silent) -> None:
         """Carry out one action, checking ownership first. Raises HostError."""
+        if isinstance(action, act.StopInstance):
+            # one that is asked for after a cancel is part of the end, and heeds it no more
+            power = self._last_power if self._cancellation.cancelled else self._power
+            power.stop(action.instance, action.environment, progress, action.patience)
+            return
+        self._cancellation.check()
         match action:
             case act.AccountAction():
                 self._on_account(action, progress)
@@ -82,10 +112,14 @@ class Machine:
                 self._instances.delete(action, progress)
             case act.UpdateInstance():
                 self._instances.update(action)
+            case act.AdoptInstance():
+                self._instances.adopt(action)
+            case act.BackupInstance():
+                self._backups.save(action, progress)
             case act.StartInstance():
                 self._power.start(action.instance, action.environment, progress)
-            case act.StopInstance():
-                self._power.stop(action.instance, action.environment, progress)
+            case act.EnforceLimits():
+                self._enforcer.enforce(action, progress)
             case act.RestartInstance():
                 self._power.restart(action.instance, action.environment, progress)
             case _:

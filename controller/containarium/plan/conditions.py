@@ -55,7 +55,12 @@ def _of_plan(plan: EnvironmentPlan) -> Iterator[Condition]:
     if not plan.due:
         yield _condition(READY, True, "AsDeclared")
     else:
-        verb = {Verb.CREATE: "ToBeCreated", Verb.RETIRE: "ToBeRetired", Verb.PRUNE: "ToBePruned"}
+        verb = {
+            Verb.CREATE: "ToBeCreated",
+            Verb.ADOPT: "ToBeAdopted",
+            Verb.RETIRE: "ToBeRetired",
+            Verb.PRUNE: "ToBePruned",
+        }
         reason = verb.get(plan.verb, "Drifted" if drifted else "ToBeUpdated")
         fields = ", ".join(sorted({change.field for change in plan.changes or plan.notices}))
         yield _condition(READY, False, reason, fields)

@@ -23,10 +23,12 @@ from containarium.model.action import (
     UpdateInstance,
 )
 from containarium.model.observed import Instance, InstanceStatus, Observed
+from containarium.model.packing import pack
 from containarium.plan.compare import InstanceDiff, compare_instance
 from containarium.plan.decision import EnvironmentPlan, Verb
-from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment
+from containarium.plan.desired import AUTOSTART, NIC_DEVICE, PROTECTION, ROOT_DEVICE, DesiredEnvironment
 from containarium.plan.door import is_open, mend_account
+from containarium.plan.enforce import enforce
 from containarium.plan.inside import mend_guest, whole_guest
 
 _LEFTOVER_KEYS = ("volatile.apply_template", "volatile.last_state.power")
@@ -44,9 +46,12 @@ def diff(desired: DesiredEnvironment, observed: Observed, *, restart: bool = Fal
     account = observed.accounts.get(desired.name)
     door = tuple(mend_account(desired, account, drift=drift, finished=finished))
     actions: list[Action] = list(door) if is_open(account) else []
-    if found.changes:
-        actions.append(_update(desired, instance, found))
-    actions.extend(_power(desired, instance, actions, drift=drift, restart=restart))
+    updates = [_update(desired, instance, found)] if found.changes else []
+    power = list(_power(desired, instance, [*actions, *updates], drift=drift, restart=restart))
+    if not power:  # a start hands everything out anew
+        held, cpus = observed.enforced.get(desired.instance), observed.host.cpus
+        actions.extend(enforce(desired.name, instance, held, cpus, changing=bool(updates), drift=finished))
+    actions.extend((*updates, *power))
     if applied == "":
         actions.extend(whole_guest(desired) if desired.running else ())
     elif guest is not None and desired.running:
@@ -94,8 +99,10 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
         Change("instance", None, f"{instance} from {desired.image}", drift=lost),
         *(Change(field, None, value, drift=lost) for field, value in _as_made(desired) if value),
     )
-    # Autostart comes last: a row that a killed creation leaves with it holds up every later start of Incus.
-    config = {key: value for key, value in desired.config.items() if value} | {AUTOSTART: "false"}
+    # These come last: a row that a killed creation leaves with autostart holds up every later start of Incus, and one
+    # that is protected could never be removed.
+    last = {key: desired.config[key] for key in (AUTOSTART, PROTECTION) if desired.config.get(key)}
+    config = {key: value for key, value in desired.config.items() if value and key not in last} | {AUTOSTART: "false"}
     devices = {ROOT_DEVICE: desired.root, NIC_DEVICE: desired.nic}
     actions.append(
         CreateInstance(
@@ -108,7 +115,7 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
     actions.extend(() if is_open(account) else door)
     if desired.running:
         actions.append(AwaitLogin(environment=name, instance=instance, address=desired.address))
-    actions.append(_record(desired, {AUTOSTART: desired.config[AUTOSTART]}))
+    actions.append(_record(desired, last))
     reason = "its container is gone" if lost else "its creation was interrupted, it starts over" if half_born else ""
     return EnvironmentPlan(name, Verb.CREATE, tuple(actions), reason=reason)
 
@@ -179,6 +186,9 @@ def _needs_waiting(actions: list[Action]) -> bool:
 
 
 def _record(desired: DesiredEnvironment, more: Mapping[str, str] | None = None) -> UpdateInstance:
-    """Write down what was reached, last of all: from here on, a difference is somebody else's doing."""
-    config = {**(more or {}), marks.APPLIED: desired.digest}
+    """Write down what was reached, last of all: from here on, a difference is somebody else's doing.
+
+    The manifest goes with it, for ``undelete``; it is never compared, and a larger one takes an older one away.
+    """
+    config = {**(more or {}), marks.APPLIED: desired.digest, marks.MANIFEST: pack(desired.manifest)}
     return UpdateInstance(environment=desired.name, instance=desired.instance, config=config)

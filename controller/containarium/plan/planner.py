@@ -9,43 +9,41 @@ from containarium.model import marks
 from containarium.model.action import Change, Impact
 from containarium.model.manifest import Load
 from containarium.model.observed import Observed
+from containarium.plan.adopt import adopt
 from containarium.plan.decision import EnvironmentPlan, Interlock, Plan, Suspicion, Verb
 from containarium.plan.diff import diff
-from containarium.plan.resolve import Resolution, resolve
-from containarium.plan.retire import Departure, departures, due, policy, protected, prune, retire
-from containarium.plan.safety import over_budget, unsure
+from containarium.plan.resolve import Resolution, resolve, suspended_here
+from containarium.plan.retire import Departure, departures, due, protected, prune, retire
+from containarium.plan.safety import BUDGET_WINDOW, over_budget, unsure
+from containarium.plan.terms import Terms
+
+_USUAL = Terms()
 
 
-def make_plan(
-    load: Load,
-    observed: Observed,
-    now: datetime,
-    *,
-    approved: frozenset[str] = frozenset(),
-    restart: bool = False,
-) -> Plan:
-    """Decide what one pass does.
-
-    ``now`` carries a time zone. ``approved`` holds the digests that an admin has confirmed, ``restart`` allows
-    changes that need a restart. Pure: equal input gives an equal plan.
-    """
-    resolution = resolve(load.manifests, observed, now.date(), restart=restart)
+def make_plan(load: Load, observed: Observed, now: datetime, terms: Terms = _USUAL) -> Plan:
+    """Decide what one pass does. ``now`` carries a time zone. Pure: equal input gives an equal plan."""
+    resolution = resolve(load.manifests, observed, now.date(), may_restart=terms.may_restart, claims=terms.claims)
     plans: list[EnvironmentPlan] = []
     unchanged: list[str] = []
     for desired in resolution.desired:
-        plan = diff(desired, observed, restart=restart)
+        instance = observed.instances.get(desired.instance)
+        if instance is not None and marks.ENVIRONMENT not in instance.config:
+            plans.append(adopt(desired, instance))
+            continue
+        plan = diff(desired, observed, restart=terms.may_restart(desired.name))
         if desired.name in resolution.held_address:
             plan = _held(plan)
         if plan.actions or plan.notices:
             plans.append(plan)
         else:
             unchanged.append(desired.name)
-    leaving, retired, interlocks = _leave(load, observed, resolution, now, approved)
+    leaving, retired, interlocks = _leave(load, observed, resolution, now, terms)
     plans.extend(leaving)
+    left_alone = suspended_here(observed)
     return Plan(
         environments=tuple(sorted(plans, key=lambda plan: plan.name)),
         unchanged=tuple(unchanged),
-        suspended=resolution.suspended,
+        suspended=tuple(sorted({*resolution.suspended, *left_alone})),
         elsewhere=resolution.elsewhere,
         retired=retired,
         problems=tuple(sorted((*load.problems, *resolution.problems))),
@@ -61,18 +59,19 @@ def _held(plan: EnvironmentPlan) -> EnvironmentPlan:
 
 
 def _leave(
-    load: Load, observed: Observed, resolution: Resolution, now: datetime, approved: frozenset[str]
+    load: Load, observed: Observed, resolution: Resolution, now: datetime, terms: Terms
 ) -> tuple[list[EnvironmentPlan], tuple[str, ...], list[Interlock]]:
     """Who goes: plans for it, who is retired already, and what holds it back."""
     expired = {manifest.name for manifest in resolution.expired}
     kept = frozenset(manifest.name for manifest in load.manifests) - expired
     kept |= {problem.environment for problem in load.problems if problem.environment}
+    kept |= suspended_here(observed)
     leaving = departures(observed, kept, resolution.expired)
     total = len({*(d.name for d in leaving), *_present(observed)})
     fresh = [departure for departure in leaving if not departure.retired]
     old = [departure for departure in leaving if departure.retired]
     plans: list[EnvironmentPlan] = []
-    if unsure(load, [departure.name for departure in old]) is None:
+    if unsure(load, [departure.name for departure in old], terms.doubts) is None:
         plans = [plan for departure in old if (plan := retire(departure, now)).actions and not due(departure, now)]
     interlocks: list[Interlock] = []
     ready = [departure for departure in old if due(departure, now)]
@@ -81,7 +80,10 @@ def _leave(
         ready = [departure for departure in ready if departure.name not in held.environments]
     for verb, candidates in ((Verb.RETIRE, fresh), (Verb.PRUNE, ready)):
         names = [departure.name for departure in candidates]
-        interlock = unsure(load, names) or over_budget(verb.value, names, total, approved)
+        recent = [departure.name for departure in old if departure.went_after(now - BUDGET_WINDOW)]
+        interlock = unsure(load, names, terms.doubts) or over_budget(
+            verb.value, names, total, terms.approved, recent if verb is Verb.RETIRE else ()
+        )
         if interlock is not None:
             interlocks.append(interlock)
         elif verb is Verb.RETIRE:
@@ -103,9 +105,6 @@ def _present(observed: Observed) -> frozenset[str]:
 
 def _unprunable(ready: Sequence[Departure]) -> list[Interlock]:
     shielded = tuple(departure.name for departure in ready if protected(departure))
-    unsaved = tuple(
-        departure.name for departure in ready if departure.name not in shielded and policy(departure.deletion).backup
-    )
     found: list[Interlock] = []
     if shielded:
         found.append(
@@ -114,15 +113,6 @@ def _unprunable(ready: Sequence[Departure]) -> list[Interlock]:
                 f"protected against deletion: {', '.join(shielded)}",
                 "take the protection off the instance itself (security.protection.delete) if the data may go",
                 shielded,
-            )
-        )
-    if unsaved:
-        found.append(
-            Interlock(
-                Suspicion.BACKUP,
-                f"the manifest asked for a backup before deletion: {', '.join(unsaved)}",
-                "export the instance (incus export), then set its user.containarium.deletion to Retire;0m",
-                unsaved,
             )
         )
     return found

@@ -254,6 +254,9 @@ class _AddressBook:
 
     def _present(self, name: str) -> str | None:
         """What it has, or was promised by work that is under way and cannot be seen yet."""
+        instance = self._observed.instances.get(marks.instance_name(name))
+        if instance is not None and marks.ENVIRONMENT not in instance.config:  # about to be adopted
+            return instance.devices.get(NIC_DEVICE, {}).get("ipv4.address")
         return addresses.pinned(self._observed, name) or self._claims.get(name)
 
     def _pin(self, manifest: Manifest) -> None:

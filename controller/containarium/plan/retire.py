@@ -10,6 +10,7 @@ from typing import NamedTuple
 from containarium.model import marks
 from containarium.model.action import (
     Action,
+    BackupInstance,
     Change,
     DeleteAccount,
     DeleteInstance,
@@ -28,7 +29,7 @@ from containarium.plan.desired import AUTOSTART, deletion_mark
 from containarium.plan.resolve import owned_account
 
 _DEFAULT_DELETION = "Retire;7d"
-_REACHED_RETIRED = "retired"
+REACHED_RETIRED = "retired"
 """Stands where the digest stood, so that bringing the manifest back is no drift."""
 
 
@@ -60,6 +61,11 @@ class Departure:
         retired = _moment(since)
         return bool(since) and not (created and retired and retired < created)
 
+    def went_after(self, moment: datetime) -> bool:
+        """Whether it was retired after that moment."""
+        since = _moment(self.instance.config.get(marks.RETIRED, "")) if self.instance is not None else None
+        return self.retired and since is not None and since > moment
+
 
 class Policy(NamedTuple):
     """A deletion mark, read back."""
@@ -70,13 +76,13 @@ class Policy(NamedTuple):
 
 
 def policy(mark: str) -> Policy:
-    """Read ``Retire;7d;backup``. Anything unreadable means: keep it."""
+    """Read ``Retire;7d;backup``. Anything unreadable means: keep it, and never without a backup."""
     kind, _, rest = mark.partition(";")
     grace, _, backup = rest.partition(";")
     try:
-        return Policy(kind != "Retire", Duration.parse(grace).delta, backup == "backup")
+        return Policy(kind != "Retire", Duration.parse(grace).delta, backup != "")
     except ValueError:
-        return Policy(True, timedelta.max, False)
+        return Policy(True, timedelta.max, True)
 
 
 def departures(observed: Observed, kept: frozenset[str], expired: tuple[Manifest, ...]) -> tuple[Departure, ...]:
@@ -151,7 +157,7 @@ def _rest(departure: Departure, now: datetime) -> Iterator[Action]:
             marks.DELETION: departure.deletion,
         }
         if marks.APPLIED in instance.config:  # what was never finished must not look finished when it comes back
-            config[marks.APPLIED] = _REACHED_RETIRED
+            config[marks.APPLIED] = REACHED_RETIRED
         changes.append(Change("retired", None, f"data kept until {until}" if until else "data kept"))
     if instance.config.get(AUTOSTART) != "false":
         config[AUTOSTART] = "false"
@@ -179,12 +185,18 @@ def protected(departure: Departure) -> bool:
 
 
 def prune(departure: Departure) -> EnvironmentPlan:
-    """Delete the data of an environment whose grace period is over."""
+    """Delete the data of an environment whose grace period is over: after its backup, where one is asked for.
+
+    The order is the safety: an action that fails leaves out those after it.
+    """
     name = departure.name
     actions: list[Action] = list(_access(departure))
     if departure.instance is not None:
         if departure.instance.status is not InstanceStatus.STOPPED:
             actions.append(StopInstance(environment=name, instance=departure.instance.name))
+        if policy(departure.deletion).backup:
+            made = Change("backup", None, "made and verified before the deletion")
+            actions.append(BackupInstance(environment=name, instance=departure.instance.name, changes=(made,)))
         change = Change("instance", departure.instance.name, None, Impact.LIVE)
         actions.append(
             DeleteInstance(

@@ -186,7 +186,7 @@ def test_a_stopped_instance_is_adopted_with_what_is_in_it() -> None:
     made = site.world.instances[BOX].created_at
     result = site.run()
     assert result.converged
-    assert [plan.verb for plan in result.done][0] is Verb.ADOPT
+    assert result.done[0].verb is Verb.ADOPT
     assert site.world.instances[BOX].created_at == made
     assert site.world.instances[BOX].addresses == ("10.0.3.77",), "an address that was pinned is kept"
     assert site.world.instances[BOX].status == "Running"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from containarium.model.observed import InstanceStatus
 from containarium.model.problem import Location, Problem
 from containarium.plan.decision import Suspicion, Verb
 from containarium.plan.planner import make_plan
+from containarium.plan.retire import policy
+from containarium.reconcile.cycle import Settings, converge
+from containarium.simulate.faults import Fail, Scripted
+from containarium.simulate.host import SimulatedHost, boundaries
 from containarium.simulate.somebody import Somebody
 from tests.builders import Site, load, manifest
 
@@ -81,19 +86,63 @@ def test_data_goes_only_after_the_grace_period() -> None:
     assert site.run().converged
 
 
-@pytest.mark.parametrize(
-    ("deletion", "reason"),
-    [({"protect": True}, Suspicion.PROTECTED), ({"backup": True}, Suspicion.BACKUP)],
-    ids=["protected", "backup asked for"],
-)
-def test_what_may_not_be_deleted_is_held_back_and_said(deletion: dict[str, bool], reason: Suspicion) -> None:
-    site = settled("alice", "bob", deletion=deletion)
+@pytest.mark.parametrize("backup", [False, True])
+def test_what_is_protected_is_held_back_and_said(backup: bool) -> None:
+    site = settled("alice", "bob", deletion={"protect": True, "backup": backup})
     without(site, "alice")
     site.run()
     site.wait(days=365)
     result = site.run()
-    assert [interlock.reason for interlock in result.last.interlocks] == [reason]
+    assert [interlock.reason for interlock in result.last.interlocks] == [Suspicion.PROTECTED]
     assert BOX in site.world.instances
+    assert not site.world.backups
+
+
+def test_a_backup_that_is_asked_for_comes_before_the_deletion() -> None:
+    site = settled("alice", "bob", deletion={"backup": True})
+    without(site, "alice")
+    site.run()
+    site.wait(days=7)
+    kept = site.world.instances[BOX]
+    (plan,) = make_plan(site.load, site.host.observe(), site.now).environments
+    assert [action.kind for action in plan.actions] == ["BackupInstance", "DeleteInstance", "DeleteAccount"]
+    assert site.run().converged
+    assert BOX not in site.world.instances
+    assert site.world.backups == {BOX: (kept,)}
+
+
+def test_one_that_somebody_started_is_stopped_before_it_is_backed_up() -> None:
+    site = settled("alice", "bob", deletion={"backup": True})
+    without(site, "alice")
+    site.run()
+    Somebody(site.world).start(BOX)
+    site.wait(days=7)
+    (plan,) = make_plan(site.load, site.host.observe(), site.now).environments
+    assert [action.kind for action in plan.actions][:3] == ["StopInstance", "BackupInstance", "DeleteInstance"]
+    assert site.run().converged
+    assert BOX in site.world.backups
+
+
+def test_nothing_is_deleted_where_the_backup_fails() -> None:
+    site = settled("alice", "bob", deletion={"backup": True})
+    without(site, "alice")
+    site.run()
+    site.wait(days=7)
+    (plan,) = make_plan(site.load, site.host.observe(), site.now).environments
+    for number, boundary in enumerate(boundaries(site.world, plan.actions[:1]), start=1):
+        failing = SimulatedHost(site.world, Scripted({number: Fail()}))
+        result = converge(site.load, failing, lambda: site.now, Settings())
+        assert [failure.action for failure in result.failures] == ["BackupInstance"], boundary
+        assert BOX in site.world.instances
+
+
+@pytest.mark.parametrize("mark", ["Retire;7d;bakcup", "Retire;soon;backup", "nonsense", ""])
+def test_a_deletion_mark_that_nobody_can_read_never_means_without_a_backup(mark: str) -> None:
+    assert policy(mark).backup
+
+
+def test_a_plain_deletion_mark_asks_for_no_backup() -> None:
+    assert policy("Retire;7d") == (False, timedelta(days=7), False)
 
 
 def test_the_policy_retain_never_prunes() -> None:

@@ -1,0 +1,261 @@
+"""Restoring a backup, against a daemon of a few lines that imports whatever it is told to."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import socketserver
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import yaml
+
+from containarium.host.incus import Incus
+from containarium.host.observe import Accounts
+from containarium.host.restore import Restorer
+from containarium.host.settings import HostSettings
+from containarium.model import marks
+from containarium.model.host import HostError
+from containarium.model.observed import Account
+
+BOX, STAGING = "alice-container", "alice-restore"
+ADDRESS = "10.0.3.7"
+
+
+def instance(name: str = BOX, **config: str) -> dict[str, Any]:
+    """A retired container, in Incus' own words."""
+    found = {marks.ENVIRONMENT: "alice", marks.RETIRED: "2026-01-01T00:00:00+00:00", "boot.autostart": "true", **config}
+    devices = {
+        "root": {"type": "disk", "path": "/", "pool": "default"},
+        "eth0": {"type": "nic", "name": "eth0", "network": "incusbr0", "ipv4.address": ADDRESS},
+    }
+    return {
+        "name": name,
+        "type": "container",
+        "status": "Stopped",
+        "ephemeral": False,
+        "config": found,
+        "expanded_config": found,
+        "devices": devices,
+        "expanded_devices": devices,
+    }
+
+
+class FakeIncus(socketserver.ThreadingUnixStreamServer):
+    """Instances by name, and everything that changed them."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Handler)
+        self.instances: dict[str, dict[str, Any]] = {}
+        self.imported = instance(STAGING)
+        """What comes out of any backup."""
+        self.changes: list[str] = []
+        self.received = b""
+        self.failure = ""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that gave up is no news."""
+
+    def change(self, method: str, name: str, headers: Any, data: bytes) -> tuple[int, Any]:
+        self.changes.append(f"{method} {name}".strip())
+        if method == "POST" and not name:
+            self.received = data
+            if not self.failure:
+                self.instances[headers["X-Incus-name"]] = self.imported
+            return 202, {"id": "op"}
+        if method == "POST":
+            there = self.instances.pop(name)
+            self.instances[json.loads(data)["name"]] = there
+        elif method == "DELETE":
+            del self.instances[name]
+        else:
+            body = json.loads(data)
+            self.instances[name]["config"].update(body.get("config", {}))
+            self.instances[name]["devices"].update(body.get("devices", {}))
+        return 200, None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _answer(self) -> None:
+        daemon = self.server
+        assert isinstance(daemon, FakeIncus)
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.partition("?")[0].removeprefix("/1.0").strip("/")
+        kind, _, name = path.partition("/")
+        status: int = 200
+        found: Any
+        if kind == "operations":
+            found = {"id": "op", "status_code": 400 if daemon.failure else 200, "err": daemon.failure}
+        elif self.command != "GET":
+            status, found = daemon.change(self.command, name, self.headers, data)
+        elif not name:
+            found = list(daemon.instances.values()) if kind else {"environment": {}, "api_extensions": []}
+        elif name in daemon.instances:
+            found = daemon.instances[name]
+        else:
+            status, found = 404, "Instance not found"
+        body: dict[str, Any] = {"type": "async" if status == 202 else "sync", "metadata": found}
+        if status >= 400:
+            body = {"type": "error", "error_code": status, "error": found}
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
+
+
+class Site:
+    """A host with that daemon, and a folder of backups."""
+
+    def __init__(self, daemon: FakeIncus, tmp_path: Path) -> None:
+        self.daemon = daemon
+        self.folder = tmp_path
+        self.settings = HostSettings(
+            incus_dir=tmp_path / "incus", incus_socket=Path(str(daemon.server_address)), runtime=tmp_path / "run"
+        )
+        self.accounts: dict[str, Account] = {}
+
+    def backup(self, index: dict[str, Any] | None = None, *, noted: bool = True) -> Path:
+        """A file like those that Incus exports, with an index that says this."""
+        path = self.folder / "alice-20261122T120000Z.tar.gz"
+        text = yaml.safe_dump({"name": BOX, "config": {"container": index or instance()}}).encode()
+        with tarfile.open(path, "w:gz") as archive:
+            member = tarfile.TarInfo("backup/index.yaml")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+        if noted:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+        return path
+
+    def restore(self, path: Path, **options: Any) -> None:
+        accounts = Mock(spec=Accounts)
+        accounts.observe.return_value = (self.accounts, frozenset())
+        incus = Incus(self.settings, timeout=5.0)
+        try:
+            Restorer(incus, accounts, self.settings).restore("alice", path, **options)
+        finally:
+            incus.close()
+
+    def refused(self, path: Path, **options: Any) -> HostError:
+        with pytest.raises(HostError) as caught:
+            self.restore(path, **options)
+        return caught.value
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with FakeIncus(tmp_path / "unix.socket") as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield Site(server, tmp_path)
+        server.shutdown()
+        thread.join()
+
+
+def test_it_gets_its_name_last_of_all_and_starts_by_no_means(site: Site) -> None:
+    path = site.backup()
+    site.restore(path)
+    assert site.daemon.received == path.read_bytes()
+    assert site.daemon.changes == ["POST", f"PATCH {STAGING}", f"POST {STAGING}", f"PATCH {BOX}"]
+    assert list(site.daemon.instances) == [BOX]
+    config = site.daemon.instances[BOX]["config"]
+    assert config["boot.autostart"] == "false"
+    assert config[marks.RETIRED] == config[marks.PRUNE_AFTER] == ""
+    assert config[marks.APPLIED] == "retired"
+    assert site.daemon.instances[BOX]["devices"]["eth0"]["ipv4.address"] == ADDRESS
+
+
+def test_an_address_that_somebody_has_by_now_is_left_to_them(site: Site) -> None:
+    site.daemon.instances["bob-container"] = instance("bob-container")
+    site.restore(site.backup())
+    assert site.daemon.instances[BOX]["devices"]["eth0"] == {"type": "none"}
+
+
+@pytest.mark.parametrize("config", [{"security.privileged": "true"}, {"raw.lxc": "x"}, {marks.ENVIRONMENT: "bob"}])
+def test_an_index_that_asks_for_too_much_is_not_even_imported(site: Site, config: dict[str, str]) -> None:
+    assert site.refused(site.backup(instance(**config))).reason == "BackupRefused"
+    assert site.daemon.changes == []
+
+
+def test_what_comes_out_is_looked_at_whatever_the_index_says(site: Site) -> None:
+    site.daemon.imported = instance(
+        STAGING, **{"raw.lxc": "lxc.hook.start=/bin/true", "security.protection.delete": "true"}
+    )
+    error = site.refused(site.backup())
+    assert error.reason == "BackupRefused"
+    assert "raw.lxc" in error.message
+    assert site.daemon.instances == {}
+    assert f"POST {STAGING}" not in site.daemon.changes, "it never had the name of the environment's container"
+
+
+def test_a_failed_import_is_told_and_leaves_nothing(site: Site) -> None:
+    site.daemon.failure = "Failed importing backup: no space left on device"
+    assert site.refused(site.backup()).reason == "QuotaExceeded"
+    assert site.daemon.instances == {}
+
+
+def test_a_file_that_was_changed_is_refused(site: Site) -> None:
+    path = site.backup()
+    path.write_bytes(path.read_bytes() + b"x")
+    assert site.refused(path).reason == "BackupDamaged"
+    assert site.refused(path, unchecked=True).reason == "BackupDamaged", "a checksum that is there counts"
+    assert site.daemon.changes == []
+
+
+def test_a_file_without_a_checksum_needs_somebodys_word(site: Site) -> None:
+    path = site.backup(noted=False)
+    assert site.refused(path).reason == "BackupUnchecked"
+    site.restore(path, unchecked=True)
+    assert list(site.daemon.instances) == [BOX]
+
+
+@pytest.mark.parametrize("text", [b"", b"no archive", b"\x1f\x8b broken"])
+def test_what_is_no_backup_is_told(site: Site, text: bytes) -> None:
+    path = site.folder / "x.tar.gz"
+    path.write_bytes(text)
+    assert site.refused(path, unchecked=True).reason == "BackupUnreadable"
+    assert site.refused(site.folder, unchecked=True).reason == "BackupUnreadable"
+    assert site.refused(site.folder / "nothing", unchecked=True).reason == "BackupUnreadable"
+
+
+def test_nothing_takes_the_place_of_another(site: Site) -> None:
+    path = site.backup()
+    site.daemon.instances[BOX] = instance()
+    assert site.refused(path).reason == "Conflict"
+    site.daemon.instances.clear()
+    site.accounts["alice"] = Account("alice", 1000, "users", comment="Alice Example")
+    assert site.refused(path).reason == "Conflict"
+    assert site.daemon.changes == []
+
+
+def test_what_a_killed_restore_left_is_removed_where_it_is_ours(site: Site) -> None:
+    path = site.backup()
+    site.daemon.instances[STAGING] = instance(STAGING)
+    site.restore(path)
+    assert list(site.daemon.instances) == [BOX]
+    site.daemon.instances = {STAGING: instance(STAGING, **{marks.ENVIRONMENT: "somebody"})}
+    assert site.refused(path).reason == "Conflict"
+    assert list(site.daemon.instances) == [STAGING]
