@@ -172,7 +172,7 @@ class Living:
             working = bool(self.workers.working)
             if not self.pool.at_once:
                 self.pool.work()
-            pause = 0.0 if self._news(began) or working else self.controller.pause()
+            pause = 0.0 if self._news(began) or working else self.controller.pause()[0]
             if self.elapsed + pause >= end:
                 self.wait(max(0.0, end - self.elapsed))
                 return shown

@@ -244,3 +244,13 @@ def test_it_tells_systemd_how_it_is_and_reloads(living: LivingSite) -> None:
     living.host.run(["systemctl", "reload", "containarium"])
     assert living.host.run(["systemctl", "is-active", "containarium"]).stdout.strip() == "active"
     assert living.pid() == before
+
+
+def test_the_firewall_is_put_back_when_somebody_flushes_it(living: LivingSite) -> None:
+    living.host.run(["nft", "delete", "table", "inet", "containarium"])
+    living.until(
+        "the table to be back",
+        lambda: living.host.run(["nft", "list", "table", "inet", "containarium"], check=False).returncode == 0,
+        timeout=150,
+    )
+    assert any(event["reason"] == "HostRepaired" for event in living.events())

@@ -212,6 +212,13 @@ class Reconciling(RuleBasedStateMachine):
                 lambda: self.somebody.unset_config(box, "boot.autostart"),
                 lambda: self.somebody.unset_config(box, marks.MANIFEST),
             ]
+            if instance.status is InstanceStatus.RUNNING:
+                acts += [
+                    lambda: self.somebody.loosen_memory(box, 1 << 40),
+                    lambda: self.somebody.loosen_cpus(box),
+                    lambda: self.somebody.limit_disk(box, 0),
+                    lambda: self.somebody.flush_filters(box),
+                ]
             if world.inside(box) is not None:
                 acts += [
                     lambda: self.somebody.remove_guest_keys(box, name),

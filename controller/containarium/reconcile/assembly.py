@@ -20,14 +20,17 @@ from containarium.host.accounts import Accounts
 from containarium.host.boot import seconds_since_boot
 from containarium.host.cancel import Cancellation
 from containarium.host.control import ControlServer
+from containarium.host.firewall import Firewall
 from containarium.host.lifecycle import Event, Lifecycle
 from containarium.host.lock import only_controller
 from containarium.host.machine import Machine
+from containarium.host.prepare import vault
 from containarium.host.probe import SSHProbe
 from containarium.host.servicemanager import ServiceManager
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError
 from containarium.plan.terms import Approval
+from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.controller import Controller, Senses
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.probing import Probing
@@ -44,7 +47,7 @@ from containarium.report.journal import Journal
 from containarium.report.metrics import CONTENT_TYPE, Metrics
 from containarium.report.reporter import STALE_AFTER, Reporter
 from containarium.sources.cached import CachedSource
-from containarium.sources.watch import Watch
+from containarium.sources.watch import BEGAN, Watch
 
 _WAIT_FOR_LOCK = 5.0
 """Seconds that another command may take to end. The service manager tries again after that."""
@@ -163,12 +166,30 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         ticks=time.monotonic,
         recovery=Recovery(host, seconds_since_boot, finished, thread_pool),
         probing=probing,
+        chores=Chores(_chores(settings), partial(_done, reporter)).do,
         revision=partial(revision, replace(settings, manifests=options.manifests)),
     )
     holder.append(daemon)
     if probing is not None:
         probing.start()
     return _Assembled(daemon, workers, wakeup, lifecycle)
+
+
+def _chores(settings: HostSettings) -> tuple[Chore, ...]:
+    firewall = Firewall(settings)
+    return (
+        # Whoever reloads the host's own rules may take ours away with them, and guests would reach the host.
+        Chore("firewall", 60.0, lambda: "its tables were gone" if firewall.restore() else ""),
+        Chore("vault", 3600.0, lambda: "it follows what was changed here" if vault.follow(settings) else ""),
+    )
+
+
+def _done(reporter: Reporter, name: str, text: str, well: bool) -> None:
+    if well:
+        reporter.record([Told(Reason.HOST_REPAIRED, message=f"{name}: {text}")])
+        reporter.logger.warning("host repaired", chore=name, text=text)
+    else:
+        reporter.logger.error("host not repaired", chore=name, error=text)
 
 
 class _Approvals:
@@ -214,10 +235,10 @@ def _probing(settings: HostSettings, wakeup: WakeUp) -> Probing:
 
 def _watch(settings: HostSettings, options: Options, wakeup: WakeUp, logger: log.Logger) -> Watch:
     accounts = [settings.etc / name for name in ("passwd", "shadow", "group", "subuid", "subgid")]
-    own = str(options.manifests)
+    reasons = {str(options.manifests): "manifests", BEGAN: "manifests"}
 
     def changed(path: str) -> None:
-        wakeup.wake("manifests" if path == own else "accounts")
+        wakeup.wake(reasons.get(path, "accounts"))
 
     paths = [options.manifests, *accounts, settings.jump_keys]
     return Watch(paths, changed, lambda line: logger.info("watch", text=line))

@@ -193,7 +193,9 @@ class Controller:
             observed = self._host.observe(Look.DEEP)
             self._turns.done(_ours(observed), clock)
             return observed
-        self._turns.ask(self._edits.changed({m.name: self._source.revision(m.name) for m in load.manifests}, clock))
+        if load.complete:  # a folder that is away for a moment is no edit of everybody
+            revisions = {manifest.name: self._source.revision(manifest.name) for manifest in load.manifests}
+            self._turns.ask(self._edits.changed(revisions, clock))
         inside = self._turns.due(known | {manifest.name for manifest in load.manifests}, clock)
         observed = self._host.observe(Look.DEEP, inside) if inside else self._host.observe(Look.SHALLOW)
         self._turns.done(inside, clock)

@@ -83,6 +83,7 @@ class Daemon:
         recovery: Recovery,
         probing: Probing | None = None,
         revision: Callable[[], Revision] = Revision,
+        chores: Callable[[float], None] = lambda _clock: None,
         pools: Pools = thread_pool,
     ) -> None:
         self._host = host
@@ -95,6 +96,7 @@ class Daemon:
         self._recovery = recovery
         self._probing = probing
         self._revision = revision
+        self._chores = chores
         self._pools = pools
         self._born = f"{int(controller.last.started.timestamp()):x}"
         self._numbers = itertools.count(1)
@@ -172,6 +174,8 @@ class Daemon:
             began = self._ticks()
             self._heed()
             self._pass(triggers)
+            if not self._preempted:
+                self._chores(self._ticks())
             spent = self._ticks() - began
             rest = min(LONGEST_REST, spent * DUTY)
             triggers = self._sleep(rest)

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     PRUNE_BLOCKED = "PruneBlocked"
     PRUNE_UNBLOCKED = "PruneUnblocked"
     APPROVAL_USED = "ApprovalUsed"
+    HOST_REPAIRED = "HostRepaired"
+    """Something of the host's own, whoever's environment it is: the firewall."""
     SUSPENDED = "Suspended"
     RESUMED = "Resumed"
     FAILED = "Failed"

@@ -11,6 +11,7 @@ import pytest
 
 from containarium.model.host import RetryableError, TerminalError, WaitingError
 from containarium.model.observed import InstanceStatus
+from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.clockwatch import HOLD, JUMP, ClockWatch
 from containarium.reconcile.edits import Edits
 from containarium.reconcile.execute import Failure
@@ -202,3 +203,25 @@ def _eventually(true: Any, seconds: float = 10.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def test_chores_are_done_when_due_and_what_fails_is_told_once() -> None:
+    told: list[tuple[str, str, bool]] = []
+    state = {"gone": True, "broken": False}
+
+    def mend() -> str:
+        if state["broken"]:
+            raise TerminalError("no nft")
+        gone, state["gone"] = state["gone"], False
+        return "put back" if gone else ""
+
+    chores = Chores([Chore("firewall", 60.0, mend)], lambda *what: told.append(what))
+    chores.do(0.0)
+    state["gone"] = True
+    chores.do(30.0)
+    assert told == [("firewall", "put back", True)], "not due"
+    chores.do(60.0)
+    state["broken"] = True
+    for clock in (120.0, 180.0, 240.0):
+        chores.do(clock)
+    assert told[1:] == [("firewall", "put back", True), ("firewall", "no nft", False)]

@@ -1,0 +1,44 @@
+"""What the host itself needs now and then: small checks that put right what they find, whoever's environment it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from containarium.model.host import HostError
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """``do`` returns what it put right, in words, and nothing when all was well. ``every`` is in seconds."""
+
+    name: str
+    every: float
+    do: Callable[[], str]
+
+
+class Chores:
+    """Does each chore when its time has come. Never raises: what failed is told once, and tried again."""
+
+    def __init__(self, chores: Sequence[Chore], told: Callable[[str, str, bool], None]) -> None:
+        """``told`` gets a chore's name, what there is to say of it, and whether it went well."""
+        self._chores = tuple(chores)
+        self._told = told
+        self._due = dict.fromkeys((chore.name for chore in chores), 0.0)
+        self._wrong: dict[str, str] = {}
+
+    def do(self, clock: float) -> None:
+        """Do what is due; ``clock`` counts seconds and never jumps."""
+        for chore in self._chores:
+            if clock < self._due[chore.name]:
+                continue
+            self._due[chore.name] = clock + chore.every
+            try:
+                said, wrong = chore.do(), ""
+            except (HostError, OSError) as error:
+                said, wrong = "", str(error)
+            if said:
+                self._told(chore.name, said, True)
+            if wrong and wrong != self._wrong.get(chore.name):
+                self._told(chore.name, wrong, False)
+            self._wrong[chore.name] = wrong
