@@ -164,7 +164,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         ServiceManager(),
         wakeup,
         ticks=time.monotonic,
-        recovery=Recovery(host, seconds_since_boot, finished, thread_pool),
+        recovery=Recovery(host, seconds_since_boot, finished, thread_pool, _recovered(reporter)),
         probing=probing,
         chores=Chores(_chores(settings), partial(_done, reporter)).do,
         revision=partial(revision, replace(settings, manifests=options.manifests)),
@@ -207,6 +207,11 @@ class _Approvals:
             self._reporter.record([Told(Reason.APPROVAL_USED, message=text)])
         self._heard = found
         return found
+
+
+def _recovered(reporter: Reporter) -> float | None:
+    """What the status says that an earlier controller wrote; a boot takes it away."""
+    return reporter.status.recovered if reporter.status is not None else None
 
 
 def _matters(event: Event) -> bool:

@@ -27,8 +27,12 @@ class Recovery:
         since_boot: Callable[[], float],
         finished: Callable[[], None],
         pools: Callable[[int, str], Executor],
+        known: float | None = None,
     ) -> None:
-        """``finished`` is called after each environment that answered, or did not."""
+        """``finished`` is called after each environment that answered, or did not.
+
+        ``known`` is what an earlier controller of this boot found: a recovery is over once, however often one starts.
+        """
         self._host = host
         self._since_boot = since_boot
         self._finished = finished
@@ -36,10 +40,10 @@ class Recovery:
         self._asked: set[str] = set()
         self._answered: set[str] = set()
         self._last = 0.0
-        self.seconds: float | None = None
+        self.seconds = known
         """How long the recovery took; None while it is under way, or where there was none to follow."""
         self._pool: Executor | None = None
-        if 0.0 < since_boot() < RECENT:
+        if known is None and 0.0 < since_boot() < RECENT:
             self._pool = pools(_AT_ONCE, "recovery")
 
     @property

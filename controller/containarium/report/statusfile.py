@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
@@ -163,15 +162,17 @@ def write(status: Status, path: Path) -> None:
     Not synced: the folder is in memory, and what a dead machine found is of no use to the next. Raises OSError.
     """
     text = json.dumps(status.to_json(), separators=(",", ":"))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    new = path.with_name(f".{path.name}.new")  # one fixed name: what a kill leaves behind does not pile up
+    new.unlink(missing_ok=True)
     try:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(text + "\n")
             os.fchmod(file.fileno(), 0o644)
-        Path(name).replace(path)
+        new.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            new.unlink()
         raise
 
 

@@ -138,6 +138,14 @@ def test_recovery_waits_for_whoever_is_not_back() -> None:
     assert recovery.check(life.make_pass())
 
 
+def test_a_recovery_is_over_once_also_for_the_next_controller_of_this_boot() -> None:
+    life = settled("alice")
+    recovery = Recovery(life.site.host, lambda: 300.0, lambda: None, lambda _size, _name: OnDemand(), known=20.0)
+    assert not recovery.under_way
+    assert not recovery.check(life.make_pass())
+    assert recovery.seconds == 20.0
+
+
 def test_long_after_a_boot_there_is_no_recovery_to_follow() -> None:
     life = settled("alice")
     recovery = Recovery(life.site.host, lambda: RECENT + 1, lambda: None, lambda _size, _name: OnDemand())

@@ -61,6 +61,13 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path, full: 
     assert read(tmp_path / "status.json") == full
 
 
+def test_what_killed_controllers_left_does_not_pile_up(tmp_path: Path, full: Status) -> None:
+    (tmp_path / ".status.json.new").write_text('{"half')
+    write(full, tmp_path / "status.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+    assert read(tmp_path / "status.json") == full
+
+
 def test_a_folder_that_is_not_there_is_an_error_and_no_surprise(tmp_path: Path, full: Status) -> None:
     with pytest.raises(FileNotFoundError):
         write(full, tmp_path / "absent" / "status.json")
