@@ -283,7 +283,9 @@ class Reconciling(RuleBasedStateMachine):
 
     @rule()
     def come_to_rest(self) -> None:
-        """With whole manifests and no doubts, ten minutes are enough for everything that may be done."""
+        """With whole manifests and no doubts, twenty minutes are enough for everything that may be done."""
+        if self.life.jumped:
+            self.life.wait(HOLD)
         self.life.site.world.doubts = ()
         self.declare()
         shown = self.life.live(1200)
