@@ -281,8 +281,8 @@ class Daemon:
         if self._probing is not None:
             self._probing.stop()
         self._host.cancel()
-        self._workers.close()
-        self._telemetry.logger.info("stopped", why=self._requests.stop)
+        left = self._workers.close()
+        self._telemetry.logger.info("stopped", why=self._requests.stop, left=sorted(left))
 
 
 def _settled(snapshot: Snapshot) -> bool:

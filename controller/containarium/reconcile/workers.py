@@ -21,6 +21,9 @@ SLOW = 6
 QUICK = 8
 """Environments that may be repaired at the same time, besides."""
 
+PATIENCE = 10.0
+"""Seconds that cancelled work has to come to a halt in."""
+
 _SLOW_ACTIONS = (act.CreateInstance, act.InstallPackages, act.BackupInstance, act.DeleteInstance)
 Pools = Callable[[int, str], Executor]
 
@@ -70,6 +73,7 @@ class Workers:
         self._clock = clock
         self._ticks = ticks
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._jobs: dict[str, _Job] = {}
         self._ended: list[Ended] = []
         self._pools = {True: pools(SLOW, "slow"), False: pools(QUICK, "quick")}
@@ -120,10 +124,16 @@ class Workers:
             ended, self._ended = tuple(self._ended), []
             return ended
 
-    def close(self) -> None:
-        """Wait until everybody has ended."""
+    def close(self, patience: float = PATIENCE) -> frozenset[str]:
+        """Begin nothing more and wait until everybody has ended, so many seconds at most. Returns who has not.
+
+        What they leave is found half-done by the next controller, and finished.
+        """
         for pool in self._pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+        with self._idle:
+            self._idle.wait_for(lambda: not self._jobs, timeout=patience)
+            return frozenset(self._jobs)
 
     def _run(self, job: _Job) -> None:
         failure: Failure | None = None
@@ -133,6 +143,7 @@ class Workers:
             with self._lock:
                 self._jobs.pop(job.plan.name, None)
                 self._ended.append(Ended(job.plan, job.revision, failure, self._ticks() - job.began))
+                self._idle.notify_all()
             self._finished()
 
     # What happens, from the threads

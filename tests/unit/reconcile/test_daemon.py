@@ -233,3 +233,11 @@ def test_who_says_nothing_on_the_socket_holds_up_nobody(tmp_path: Path) -> None:
         for connection in silent:
             connection.close()
         server.close()
+
+
+def test_work_that_does_not_end_does_not_keep_the_controller_from_ending() -> None:
+    life = Living(Site(manifest("alice")), at_once=False)
+    life.make_pass()
+    assert life.workers.close(0.05) == {"alice"}
+    life.pool.work()
+    assert life.workers.close(0.05) == frozenset()
