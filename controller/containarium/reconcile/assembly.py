@@ -109,6 +109,9 @@ def run(settings: HostSettings, options: Options) -> None:
         stack.callback(ControlServer(settings.control, daemon.answer).close)
         reporter.record([Told(Reason.STARTED)])
         logger.info("started", manifests=str(options.manifests), pid=os.getpid())
+        # What is there now stays for ever: nobody has to look through it for garbage again.
+        gc.collect()
+        gc.freeze()
         with _signals(daemon):
             daemon.run()
         reporter.record([Told(Reason.STOPPED)])
@@ -133,8 +136,11 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     finished = _waker(wakeup, "finished")
     workers = Workers(host, reporter, finished, clock=_now, ticks=time.monotonic)
     source = CachedSource(options.manifests)
-    gap = _waker(wakeup, "incus")
     holder: list[Daemon] = []
+
+    def gap() -> None:
+        for daemon in holder:
+            daemon.look_everywhere("incus")
 
     def happened(event: Event) -> None:
         if _matters(event) and holder:

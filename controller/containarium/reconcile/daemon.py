@@ -127,6 +127,12 @@ class Daemon:
             self._requests.look_into.add(environment)
         self._wakeup.wake(reason)
 
+    def look_everywhere(self, reason: str) -> None:
+        """Something may have been missed: look at everything, guests included, and try at once what waits."""
+        with self._requests.lock:
+            self._requests.hurry = True
+        self._wakeup.wake(reason)
+
     def notice(self, text: str) -> None:
         """The cloud is going to take the machine away; empty: it has thought better of it."""
         with self._requests.lock:

@@ -188,10 +188,12 @@ def test_a_notice_stops_everybody_and_its_end_brings_them_back(start: Callable[.
 def test_a_reload_tries_at_once_what_waits(start: Callable[..., Running]) -> None:
     running = start("alice", faults=Scripted({n: Fail() for n in range(1, 6)}))
     running.until(lambda: running.life.controller.last.troubles)
-    for _ in range(8):
+
+    def runs() -> bool:
         running.daemon.reload()
-        time.sleep(0.05)
-    running.until(lambda: BOX in running.world.instances and running.world.instances[BOX].status == "Running")
+        return BOX in running.world.instances and running.world.instances[BOX].status == "Running"
+
+    running.until(runs)
     assert running.manager.told.count("reloading") >= 1
 
 
