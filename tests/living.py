@@ -13,9 +13,10 @@ from containarium.model.action import Action
 from containarium.model.manifest import Load
 from containarium.plan.decision import EnvironmentPlan
 from containarium.plan.terms import Approval
-from containarium.reconcile.controller import Controller, Senses
+from containarium.reconcile.controller import Controller
 from containarium.reconcile.execute import Failure
 from containarium.reconcile.rhythm import Rhythm
+from containarium.reconcile.senses import Senses
 from containarium.reconcile.workers import Ended, Workers
 from containarium.report.snapshot import Snapshot, Trouble
 from tests.builders import Site
@@ -78,6 +79,7 @@ class Heard:
     ended: list[Ended] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     edits: list[tuple[str, float]] = field(default_factory=list)
+    surprises: list[Exception] = field(default_factory=list)
     actions: list[tuple[str, str]] = field(default_factory=list)
 
     def drifted(self, plan: EnvironmentPlan, by: str) -> None:
@@ -115,6 +117,9 @@ class Audience:
 
     def edited(self, name: str, seconds: float) -> None:
         self._heard.edited(name, seconds)
+
+    def surprised(self, error: Exception) -> None:
+        self._heard.surprises.append(error)
 
 
 class Living:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.e2e.people import Person
-from tests.lab.command import CommandError, wait_until
+from tests.lab.command import CommandError, LabError, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -225,12 +225,18 @@ class Site:
     def wait_login(self, name: str, config: Path, timeout: float = 30) -> None:
         """Wait until a person gets in with an exported configuration, with nobody's help."""
         person = self.person(name)
-        wait_until(
-            f"login of {name}",
-            lambda: person.ssh(config, name, "true", check=False).returncode == 0,
-            timeout=timeout,
-            interval=0.5,
-        )
+        try:
+            wait_until(
+                f"login of {name}",
+                lambda: person.ssh(config, name, "true", check=False).returncode == 0,
+                timeout=timeout,
+                interval=0.5,
+            )
+        except LabError as error:
+            said = person.ssh(config, name, "true", check=False)
+            probe = self.containarium("probe", name, check=False)
+            found = f"{said.stderr}\nprobe: {probe.stdout}{probe.stderr}\n{self.environment(name)}"
+            raise LabError(f"{error}\n{found}") from error
 
     # -- clearing up
 

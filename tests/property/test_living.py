@@ -23,10 +23,16 @@ from containarium.model.action import (
     StopInstance,
 )
 from containarium.model.host import Progress, silent
+from containarium.model.manifest import Manifest
 from containarium.model.observed import Instance, InstanceStatus
 from containarium.model.problem import Location, Problem
+from containarium.model.status import ConditionStatus
+from containarium.plan.conditions import READY
+from containarium.plan.safety import digest
 from containarium.plan.terms import Approval
 from containarium.reconcile.clockwatch import HOLD
+from containarium.report.process import this_process
+from containarium.report.status import build
 from containarium.simulate.faults import Crash, Seeded, no_faults
 from containarium.simulate.host import SimulatedHost
 from containarium.simulate.somebody import Somebody
@@ -36,6 +42,8 @@ from tests.living import Living
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 FOREIGN = ("erin", "frank")
 """erin has an account of her own, and frank's container is somebody else's."""
+STRAY = "heidi"
+"""Her container was made by hand, and nobody manages it until her manifest asks for that."""
 names = st.sampled_from(NAMES)
 specs = st.fixed_dictionaries(
     {},
@@ -47,6 +55,8 @@ specs = st.fixed_dictionaries(
         "packages": st.sampled_from([[], ["git"]]),
         "running": st.booleans(),
         "deletion": st.sampled_from([{}, {"grace": "1h"}, {"backup": True, "grace": "1h"}, {"protect": True}]),
+        "expires": st.sampled_from(["2026-01-01", "2026-11-22", "2026-12-01", "2099-01-01"]),
+        "adopt": st.booleans(),
     },
 )
 
@@ -80,12 +90,15 @@ class Witness(SimulatedHost):
         if not isinstance(action, AdoptInstance):
             owner = there.config.get(marks.ENVIRONMENT)
             must(owner == action.environment, f"{action.kind} on what belongs to {owner}")
+        else:
+            must(marks.ENVIRONMENT not in there.config, "adopted from somebody")
+            must(self.life.adopts(action.environment), f"{action.environment} is adopted, and nobody asked for that")
         if marks.SUSPENDED in there.config:
             raise ViolationError(f"{action.kind} on a suspended environment")
         if isinstance(action, DeleteInstance):
             self._may_go(there, action)
         if isinstance(action, StopInstance):
-            wanted = next((m for m in self.life.site.load.manifests if m.name == action.environment), None)
+            wanted = self.life.wanted(action.environment)
             must(wanted is None or not wanted.environment.spec.running, f"{action.environment} is stopped and wanted")
 
     def _may_go(self, there: Instance, action: DeleteInstance) -> None:
@@ -97,12 +110,14 @@ class Witness(SimulatedHost):
         must(datetime.fromisoformat(until) <= self.life.site.now, "deleted before its time")
         must(there.config.get("security.protection.delete") != "true", "deleted in spite of its protection")
         must(not self.life.jumped, "deleted while the clock was not to be believed")
+        if there.config.get(marks.DELETION, "").endswith(";backup"):
+            must(there in self.world.backups.get(there.name, ()), "deleted without the backup that was asked for")
 
     def _leaves(self, name: str) -> None:
         declared = self.life.site.load
         must(declared.complete, f"{name} goes while the manifests are not whole")
         must(not declared.problems, f"{name} goes while manifests are broken")
-        must(name not in {m.name for m in declared.manifests}, f"{name} goes and is wanted")
+        must(self.life.wanted(name) is None, f"{name} goes and is wanted")
         must(not self.world.doubts, f"{name} goes while the host has doubts")
 
 
@@ -115,6 +130,29 @@ class Alive(Living):
     def jumped(self) -> bool:
         """Whether that was so shortly ago that the clock is not to be believed."""
         return self.elapsed < self.jumped_at + HOLD
+
+    def wanted(self, name: str) -> Manifest | None:
+        """The manifest that asks for an environment today."""
+        found = next((m for m in self.site.load.manifests if m.name == name), None)
+        expires = found.environment.spec.expires if found is not None else None
+        return None if expires is not None and expires < self.site.now.date() else found
+
+    def adopts(self, name: str) -> bool:
+        """Whether a manifest asks for taking over what is there."""
+        found = self.wanted(name)
+        return found is not None and found.environment.metadata.adopts
+
+
+def ours(instance: Instance | None) -> bool:
+    """Whether an instance carries our mark."""
+    return instance is not None and marks.ENVIRONMENT in instance.config
+
+
+def declaration(name: str, spec: dict[str, Any]) -> Manifest:
+    """A manifest. Only for the stray container it may ask for adoption: the foreign one is really somebody's."""
+    rest = {key: value for key, value in spec.items() if key != "adopt"}
+    adopting = {"containarium.dev/adopt": "true"} if spec.get("adopt") and name == STRAY else {}
+    return manifest(name, annotations=adopting, **rest)
 
 
 class Reconciling(RuleBasedStateMachine):
@@ -143,6 +181,7 @@ class Reconciling(RuleBasedStateMachine):
     def somebody_elses_things(self) -> None:
         self.somebody.foreign_instance("gitlab", address="10.0.3.3", running=True)
         self.somebody.foreign_instance("frank-container")
+        self.somebody.foreign_instance(f"{STRAY}-container")
         self.somebody.add_account("erin")
         self.foreign = self.foreign_state()
 
@@ -171,7 +210,7 @@ class Reconciling(RuleBasedStateMachine):
     def reread(self, how: str, name: str) -> None:
         if how == "broken":
             problem = Problem(Location(f"{name}.yaml", 1, 1), "", "is no YAML", "mend it", environment=name)
-            kept = [manifest(n, **spec) for n, spec in self.people.items() if n != name]
+            kept = [declaration(n, spec) for n, spec in self.people.items() if n != name]
             self.life.site.load = load(*kept, problems=[problem])
         elif how == "empty":
             self.life.site.load = load(complete=False)
@@ -182,7 +221,12 @@ class Reconciling(RuleBasedStateMachine):
     def approve(self) -> None:
         plan = self.life.controller.last.plan
         held = [i for i in plan.interlocks if i.digest] if plan is not None else []
-        self.life.approvals = frozenset(Approval("retire", frozenset(i.environments)) for i in held)
+        self.life.approvals = frozenset(
+            Approval(verb, frozenset(i.environments))
+            for i in held
+            for verb in ("retire", "prune")
+            if digest(verb, i.environments) == i.digest
+        )
 
     @rule(name=names, begin=st.booleans())
     def suspend(self, name: str, begin: bool) -> None:
@@ -195,7 +239,7 @@ class Reconciling(RuleBasedStateMachine):
                 self.somebody.unset_config(box, marks.SUSPENDED)
 
     def declare(self, complete: bool = True) -> None:
-        declared = [manifest(name, **spec) for name, spec in self.people.items()]
+        declared = [declaration(name, spec) for name, spec in self.people.items()]
         self.life.site.load = load(*declared, complete=complete and bool(declared))
 
     # Somebody behind our back
@@ -303,6 +347,8 @@ class Reconciling(RuleBasedStateMachine):
             instance, account = world.instance(f"{name}-container"), world.account(name)
             if name in FOREIGN or (instance is not None and marks.SUSPENDED in instance.config):
                 continue
+            if self.life.wanted(name) is None or (name == STRAY and not ours(instance)):
+                continue
             assert instance is not None
             assert (instance.status is InstanceStatus.RUNNING) is spec.get("running", True)
             assert account is not None
@@ -315,6 +361,22 @@ class Reconciling(RuleBasedStateMachine):
     def nothing_foreign_is_touched(self) -> None:
         if self.foreign:
             assert self.foreign_state() == self.foreign
+
+    @invariant()
+    def what_is_told_is_whole(self) -> None:
+        """Everybody who is declared has one Ready condition, and whoever is in trouble is told as not ready."""
+        shown = self.life.controller.last
+        if shown.plan is None or shown.load is None or shown.error:
+            return
+        status = build(shown, None, this_process())
+        told = {environment.name: environment for environment in status.environments}
+        declared = {m.name for m in shown.load.manifests}
+        assert declared | {p.environment for p in shown.load.problems if p.environment} <= told.keys()
+        for environment in status.environments:
+            assert [c.type for c in environment.conditions].count(READY) == 1
+            assert len({c.type for c in environment.conditions}) == len(environment.conditions)
+        for name, trouble in shown.troubles.items():
+            assert (told[name].ready.status, told[name].ready.reason) == (ConditionStatus.FALSE, trouble.reason)
 
     @invariant()
     def addresses_are_distinct(self) -> None:

@@ -36,6 +36,7 @@ def narrowed(plan: Plan, only: frozenset[str]) -> Plan:
         suspended=tuple(name for name in plan.suspended if name in only),
         elsewhere=tuple(name for name in plan.elsewhere if name in only),
         retired=tuple(name for name in plan.retired if name in only),
+        expired=tuple(name for name in plan.expired if name in only),
         problems=tuple(p for p in plan.problems if p.environment in only),
         interlocks=tuple(i for i in plan.interlocks if not only.isdisjoint(i.environments)),
     )
@@ -44,7 +45,7 @@ def narrowed(plan: Plan, only: frozenset[str]) -> Plan:
 def unknown(plan: Plan, only: frozenset[str]) -> list[str]:
     """The names in ``only`` that the plan says nothing about."""
     known = {environment.name for environment in plan.environments}
-    known.update(plan.unchanged, plan.suspended, plan.elsewhere, plan.retired)
+    known.update(plan.unchanged, plan.suspended, plan.elsewhere, plan.retired, plan.expired)
     known.update(problem.environment for problem in plan.problems)
     known.update(name for interlock in plan.interlocks for name in interlock.environments)
     return sorted(only - known)
@@ -127,6 +128,7 @@ class Outcome:
             (waiting, "waiting for an admin"),
             (self.last.suspended, "suspended"),
             (self.last.elsewhere, "elsewhere"),
+            (self.last.expired, "expired"),
         )
         others = [f"{len(which)} {word}" for which, word in left if which]
         if not parts:

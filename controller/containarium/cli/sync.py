@@ -37,6 +37,9 @@ def sync(
         Path | None, typer.Option(metavar="FILE", help="Configuration.", show_default=str(CONFIG))
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Fetch, verify and validate, but do not swap.")] = False,
+    any_history: Annotated[
+        bool, typer.Option("--any-history", help="Take a signed commit that does not follow the one in use.")
+    ] = False,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TEXT,
 ) -> None:
     """Take the manifests over from a git repository.
@@ -50,7 +53,7 @@ def sync(
     asked = _configuration(config, {name: value for name, value in given.items() if value is not None})
     from containarium.reconcile import sync as work
 
-    outcome = work.sync(wired.settings, asked, wired.clock, check=check)
+    outcome = work.sync(wired.settings, asked, wired.clock, check=check, any_history=any_history)
     if output is Format.JSON:
         say_json(outcome.as_json())
     else:

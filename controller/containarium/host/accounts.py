@@ -158,7 +158,7 @@ class Accounts:
         foreign account is a TerminalError (Conflict).
         """
         _check(name)
-        with self._turn():
+        with self._turn("keys"):
             files = read_account_files(self._etc)
             if name in files.passwd:
                 require_ours(files, files.passwd[name])
@@ -205,8 +205,8 @@ class Accounts:
 
     # -- how -------------------------------------------------------------------------------------------------------
 
-    def _turn(self) -> AbstractContextManager[None]:
-        return our_turn(self._settings.runtime, wait=self._patience + _TOOL_TIMEOUT)
+    def _turn(self, over: str = "accounts") -> AbstractContextManager[None]:
+        return our_turn(self._settings.runtime, wait=self._patience + _TOOL_TIMEOUT, over=over)
 
     def _group_step(self, files: AccountFiles) -> list[str] | None:
         if JUMP_GROUP in files.group_ids:

@@ -27,11 +27,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     make_folder(path.parent)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+        _fill(handle, text, mode, path)
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -47,16 +43,25 @@ def write_new(path: Path, text: str, mode: int = 0o644) -> None:
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+        _fill(handle, text, mode, path)
         path.hardlink_to(name)
     finally:
         with contextlib.suppress(OSError):
             Path(name).unlink()
     sync_folder(path.parent)
+
+
+def _fill(handle: int, text: str, mode: int, path: Path) -> None:
+    """Write, set the mode and sync. An error names ``path``: that the disk is full is of no use without where."""
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
 
 
 def make_folder(folder: Path, mode: int = 0o755) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from containarium.host.cancel import NEVER, CancelledError, Never
 from containarium.host.command import Completed
 from containarium.host.faults import classify
+from containarium.host.lateimports import put_off
 from containarium.host.reader import Reply, read
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from containarium.host.transport import Transport
 
 REQUEST_TIMEOUT = 30.0
+_REMOTE_ONLY = ("cryptography.x509", "cryptography.hazmat.primitives.hashes")
+"""What pylxd imports for certificates of remote servers: 8 MiB, and half of the time that its import takes."""
 EXEC_KEEP = 64 * 1024
 """How many last bytes of a guest command's output are kept."""
 _GUEST_ENVIRONMENT = {
@@ -236,6 +239,7 @@ class Incus:
     def _connected(self) -> Transport:
         with self._lock:
             if self._transport is None:
+                put_off(*_REMOTE_ONLY)
                 from containarium.host.transport import Transport
 
                 self._transport = Transport(self.socket, self.timeout)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from containarium.model.host import RetryableError, TerminalError
@@ -24,8 +24,9 @@ def only_controller(runtime: Path, wait: float = 0.0) -> Iterator[None]:
     handle = _open(path)
     try:
         _acquire(handle, wait)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds all the same, and nobody's name stands in it
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         # The file stays: a lock file that is removed can be held twice.

@@ -25,15 +25,16 @@ _SETTLED = 3.0
 """Seconds after which an empty or garbled lock file is no longer being written."""
 _FLOCK = "hhqqi4x"
 
-_threads = threading.Lock()
-"""Serialises the threads of this process; fcntl locks belong to a process and would not."""
+_threads = {"accounts": threading.Lock(), "keys": threading.Lock()}
+"""Serialise the threads of this process, which share its locks on files."""
 
 
 @contextlib.contextmanager
-def our_turn(runtime: Path, *, wait: float) -> Iterator[None]:
+def our_turn(runtime: Path, *, wait: float, over: str = "accounts") -> Iterator[None]:
     """Serialise our own changes to accounts, across threads and processes, so that they do not fight each other.
 
-    ``wait`` is in seconds; past it RetryableError (PasswdLocked) is raised.
+    ``over`` is ``accounts``, or ``keys`` for what needs no account file changed: a key is withdrawn at once, also while
+    somebody waits for the lock of those. ``wait`` is in seconds; past it RetryableError (PasswdLocked) is raised.
     """
     deadline = time.monotonic() + wait
     busy = RetryableError(
@@ -41,11 +42,11 @@ def our_turn(runtime: Path, *, wait: float) -> Iterator[None]:
         remedy="see what holds the account files: containarium doctor",
         reason="PasswdLocked",
     )
-    if not _threads.acquire(timeout=wait):
+    if not _threads[over].acquire(timeout=wait):
         raise busy
     try:
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        handle = os.open(runtime / "accounts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        handle = os.open(runtime / f"{over}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             while not _try_flock(handle):
                 if time.monotonic() > deadline:
@@ -55,7 +56,7 @@ def our_turn(runtime: Path, *, wait: float) -> Iterator[None]:
         finally:
             os.close(handle)
     finally:
-        _threads.release()
+        _threads[over].release()
 
 
 def pwd_lock_holder(etc: Path) -> int | None:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -146,8 +146,9 @@ class SSHProbe:
         try:
             make_folder(above, 0o700)
             for old in above.iterdir():
-                if time.time() - old.lstat().st_mtime > _STALE:
-                    shutil.rmtree(old, ignore_errors=True)
+                with suppress(FileNotFoundError):  # another probe that has just ended
+                    if time.time() - old.lstat().st_mtime > _STALE:
+                        shutil.rmtree(old, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(dir=above))
         except OSError as error:
             raise RetryableError(

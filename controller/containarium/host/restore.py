@@ -17,7 +17,8 @@ from typing import IO, Any
 import yaml
 
 from containarium.host.backupfiles import CHECKSUM, noted_checksum, refuse_without_room
-from containarium.host.bounded import Limits, run_bounded
+from containarium.host.bounded import Limits, Output, run_bounded
+from containarium.host.faults import clean
 from containarium.host.incus import Incus
 from containarium.host.instances import parse
 from containarium.host.lock import only_controller
@@ -33,6 +34,9 @@ from containarium.plan.retire import REACHED_RETIRED
 _INDEX = "backup/index.yaml"
 _LARGEST_INDEX = 1 << 20
 _INDEX_SECONDS = 60.0
+_LISTING_SECONDS = 3600.0
+_GUESTS_FILES = ("backup/container/rootfs/*", "backup/snapshots/*/rootfs/*")
+"""What a guest may fill with whatever it likes."""
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _UPLOAD_SILENCE = 600.0
 """Seconds; Incus keeps the whole file before it answers."""
@@ -64,6 +68,7 @@ class Restorer:
             self._refuse_conflicts(name)
             digest = self._checked(file, source, progress, unchecked=unchecked)
             _refuse(file, name, _index(file))
+            _refuse_links(file)
             self._clear(name, progress)
             try:
                 self._import(name, file, source, digest, progress)
@@ -145,6 +150,10 @@ class Restorer:
     def _settle(self, name: str, file: Path) -> None:
         """Look at what came out, take the dates of its retirement off, and give it its name."""
         staging, instance = staging_name(name), marks.instance_name(name)
+        for snapshot in self._incus.get("instances", staging, "snapshots", recursion="1") or ():
+            # going back to one takes its settings over, too
+            _refuse(file, name, {**snapshot, "type": "container"})
+        self._forget_templates(staging)
         fresh = self._incus.get_versioned("instances", staging)
         there: Mapping[str, Any] = fresh.value
         _refuse(file, name, there)
@@ -160,6 +169,12 @@ class Restorer:
         self._incus.post("instances", staging, body={"name": instance}, timeout=_REMOVAL_TIMEOUT)
         with contextlib.suppress(HostError):  # or its first start would write the image's host name and hosts anew
             self._incus.patch("instances", instance, body={"config": {"volatile.apply_template": ""}})
+
+    def _forget_templates(self, staging: str) -> None:
+        """Files that Incus itself writes at a start, as root. The image's were used when the container was made."""
+        metadata = self._incus.get("instances", staging, "metadata") or {}
+        if metadata.get("templates"):
+            self._incus.put("instances", staging, "metadata", body={**metadata, "templates": {}})
 
     def _address_is_taken(self, staging: str, there: Mapping[str, Any]) -> bool:
         wanted = set(parse(there).addresses)
@@ -197,31 +212,57 @@ def _chunks(source: IO[bytes]) -> Iterator[bytes]:
 
 def _index(file: Path) -> Mapping[str, Any]:
     """What the backup says of its instance, read without unpacking it. Only a first sieve: Incus reads another copy."""
-    path = str(file.absolute())
-    args = ["tar", "--extract", "--to-stdout", "--force-local", "--occurrence=1", f"--file={path}", _INDEX]
-    done = run_bounded(args, Limits(seconds=_INDEX_SECONDS, output=_LARGEST_INDEX), env=_ENVIRONMENT)
+    done = _tar(file, _INDEX_SECONDS, "--extract", "--to-stdout", "--occurrence=1", "--", _INDEX)
     try:
         index: Any = yaml.safe_load(done.out) if done.code == 0 else None
         container = index["config"]["container"]
         if not isinstance(container, Mapping):
             raise TypeError
     except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError) as error:
-        lines = done.err.strip().splitlines()
-        raise TerminalError(
-            f"{file} is no backup of a container" + (f" ({lines[0][:200]})" if lines else ""),
-            remedy="name a file that incus export or containarium has made (one in .zst needs zstd on this host)",
-            reason="BackupUnreadable",
-        ) from error
+        raise _unreadable(file, done) from error
     return container
+
+
+def _refuse_links(file: Path) -> None:
+    """Refuse a backup in which what Incus keeps beside a guest's files is anything but plain files.
+
+    Incus follows a link in the place of its own metadata, and writes through it as root.
+    """
+    patterns = [f"--exclude={pattern}" for pattern in _GUESTS_FILES]
+    shape = ("--anchored", "--wildcards", "--wildcards-match-slash", "--quoting-style=c")
+    done = _tar(file, _LISTING_SECONDS, "--list", "--verbose", *shape, *patterns)
+    if done.code != 0:
+        raise _unreadable(file, done)
+    odd = [line for line in done.out.splitlines() if line[:1] not in (b"-", b"d")]
+    if odd:
+        raise _refused(file, f"it holds a link or a device: {clean(odd[0].decode(errors='replace'), 200)}")
+
+
+def _tar(file: Path, seconds: float, *args: str) -> Output:
+    command = ["tar", "--force-local", f"--file={file.absolute()}", *args]
+    return run_bounded(command, Limits(seconds=seconds, output=_LARGEST_INDEX), env=_ENVIRONMENT)
+
+
+def _unreadable(file: Path, done: Output) -> TerminalError:
+    lines = done.err.strip().splitlines()
+    return TerminalError(
+        f"{file} is no backup of a container" + (f" ({clean(lines[0], 200)})" if lines else ""),
+        remedy="name a file that incus export or containarium has made (one in .zst needs zstd on this host)",
+        reason="BackupUnreadable",
+    )
 
 
 def _refuse(file: Path, name: str, found: Mapping[str, Any]) -> None:
     if against := objections(name, found):
-        raise TerminalError(
-            f"{file.name} is not restored, for it is not what {name} may be: {', '.join(against)}",
-            remedy="where you trust it, import it under another name (incus import) and look at it there",
-            reason="BackupRefused",
-        )
+        raise _refused(file, f"it is not what {name} may be: {', '.join(against)}")
+
+
+def _refused(file: Path, why: str) -> TerminalError:
+    return TerminalError(
+        f"{file.name} is not restored, for {why}",
+        remedy="where you trust it, import it under another name (incus import) and look at it there",
+        reason="BackupRefused",
+    )
 
 
 def _damaged(file: Path) -> TerminalError:

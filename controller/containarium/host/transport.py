@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pylxd
 import requests
 import urllib3
+from pylxd.client import _APINode
 from pylxd.exceptions import ClientConnectionFailed, LXDAPIException
 from requests.adapters import HTTPAdapter
 
@@ -77,8 +77,10 @@ class Transport:
         self._session.mount("http+unix://", _UnixAdapter(str(path)))
         self._endpoint = f"http+unix://{quote(str(path), safe='')}"
         with self._judged(timeout):
-            client = pylxd.Client(endpoint=self._endpoint, timeout=(CONNECT_TIMEOUT, timeout), session=self._session)
-        self._api = client.api
+            # What pylxd.Client calls ``api``. The client itself would import all its models and what they need for
+            # certificates of remote servers: 8 MiB, and the longer half of the import.
+            self._api = _APINode(f"{self._endpoint}/1.0", session=self._session, timeout=(CONNECT_TIMEOUT, timeout))
+            self._api.get()
 
     def close(self) -> None:
         """Close idle connections."""

@@ -34,11 +34,13 @@ def summarise(plan: Plan, observed: Observed) -> Mapping[str, Conditions]:
     for environment in plan.environments:
         found[environment.name] = tuple(_of_plan(environment))
     for name in plan.suspended:
-        message = "left alone because its manifest says so"
+        message = _why_suspended(name, observed)
         found[name] = (
             _condition(READY, False, "Suspended", message),
             _condition(SUSPENDED, True, "Suspended", message),
         )
+    for name in plan.expired:
+        found[name] = (_condition(READY, False, "Expired", "the date in its manifest is past (spec.expires)"),)
     for name in plan.retired:
         found[name] = tuple(_retired(name, observed))
     for problem in plan.problems:
@@ -71,6 +73,14 @@ def _of_plan(plan: EnvironmentPlan) -> Iterator[Condition]:
         fields = ", ".join(change.field for change in plan.notices if change.impact is impact)
         if fields:
             yield _condition(kind, True, kind, fields)
+
+
+def _why_suspended(name: str, observed: Observed) -> str:
+    instance = observed.instances.get(marks.instance_name(name))
+    since = instance.config.get(marks.SUSPENDED, "") if instance is not None else ""
+    if not since:
+        return "left alone because its manifest says so"
+    return f"left alone since {since}, until containarium resume {name}"
 
 
 def _retired(name: str, observed: Observed) -> Iterator[Condition]:

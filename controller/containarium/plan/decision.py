@@ -84,6 +84,8 @@ class Plan:
     """Placed on another host: neither made here nor retired here."""
     retired: tuple[str, ...] = ()
     """Already retired, their data kept until the grace period ends."""
+    expired: tuple[str, ...] = ()
+    """Declared up to a date that is past, and nothing of them leaves in this pass or was retired before."""
     problems: tuple[Problem, ...] = ()
     interlocks: tuple[Interlock, ...] = ()
 

@@ -46,6 +46,7 @@ def make_plan(load: Load, observed: Observed, now: datetime, terms: Terms = _USU
         suspended=tuple(sorted({*resolution.suspended, *left_alone})),
         elsewhere=resolution.elsewhere,
         retired=retired,
+        expired=_without_trace(resolution, leaving, retired),
         problems=tuple(sorted((*load.problems, *resolution.problems))),
         interlocks=tuple(interlocks),
     )
@@ -67,23 +68,24 @@ def _leave(
     kept |= {problem.environment for problem in load.problems if problem.environment}
     kept |= suspended_here(observed)
     leaving = departures(observed, kept, resolution.expired)
-    total = len({*(d.name for d in leaving), *_present(observed)})
+    everybody = {*(d.name for d in leaving), *_present(observed)}
     fresh = [departure for departure in leaving if not departure.retired]
     old = [departure for departure in leaving if departure.retired]
+    recent = [departure.name for departure in old if departure.went_after(now - BUDGET_WINDOW)]
+    # Who went long ago makes nobody's share of those who are still here any larger.
+    here = everybody - {departure.name for departure in old} | set(recent)
     plans: list[EnvironmentPlan] = []
-    if unsure(load, [departure.name for departure in old], terms.doubts) is None:
-        plans = [plan for departure in old if (plan := retire(departure, now)).actions and not due(departure, now)]
     interlocks: list[Interlock] = []
     ready = [departure for departure in old if due(departure, now)]
     for held in _unprunable(ready):
         interlocks.append(held)
         ready = [departure for departure in ready if departure.name not in held.environments]
-    for verb, candidates in ((Verb.RETIRE, fresh), (Verb.PRUNE, ready)):
+    for verb, candidates, total, before in (
+        (Verb.RETIRE, fresh, len(here), recent),
+        (Verb.PRUNE, ready, len(everybody), []),
+    ):
         names = [departure.name for departure in candidates]
-        recent = [departure.name for departure in old if departure.went_after(now - BUDGET_WINDOW)]
-        interlock = unsure(load, names, terms.doubts) or over_budget(
-            verb.value, names, total, terms.approved, recent if verb is Verb.RETIRE else ()
-        )
+        interlock = unsure(load, names, terms.doubts) or over_budget(verb.value, names, total, terms.approved, before)
         if interlock is not None:
             interlocks.append(interlock)
         elif verb is Verb.RETIRE:
@@ -91,7 +93,18 @@ def _leave(
         else:
             plans.extend(prune(departure) for departure in candidates)
     acted = {plan.name for plan in plans if plan.verb is Verb.PRUNE}
-    return plans, tuple(departure.name for departure in old if departure.name not in acted), interlocks
+    kept_here = [departure for departure in old if departure.name not in acted]
+    if unsure(load, [departure.name for departure in kept_here], terms.doubts) is None:
+        plans.extend(plan for departure in kept_here if (plan := retire(departure, now)).actions)
+    return plans, tuple(departure.name for departure in kept_here), interlocks
+
+
+def _without_trace(
+    resolution: Resolution, leaving: Sequence[EnvironmentPlan], retired: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Expired manifests of which nothing is here that could leave."""
+    here = {*(plan.name for plan in leaving), *retired}
+    return tuple(manifest.name for manifest in resolution.expired if manifest.name not in here)
 
 
 def _present(observed: Observed) -> frozenset[str]:

@@ -47,6 +47,7 @@ def summary(plan: Plan) -> str:
         "waiting for an admin": [environment for environment in plan.environments if not environment.due],
         "suspended": plan.suspended,
         "elsewhere": plan.elsewhere,
+        "expired": plan.expired,
         "retired": plan.retired,
         "refused": plan.problems,
         "held back": held or plan.interlocks,
@@ -112,6 +113,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "unchanged": list(plan.unchanged),
         "suspended": list(plan.suspended),
         "elsewhere": list(plan.elsewhere),
+        "expired": list(plan.expired),
         "retired": list(plan.retired),
         "problems": [
             {

@@ -25,7 +25,7 @@ from containarium.model.manifest import Manifest
 from containarium.model.observed import Account, Instance, InstanceStatus, Observed
 from containarium.model.quantity import Duration
 from containarium.plan.decision import EnvironmentPlan, Verb
-from containarium.plan.desired import AUTOSTART, deletion_mark
+from containarium.plan.desired import AUTOSTART, PROTECTION, deletion_mark
 from containarium.plan.resolve import owned_account
 
 _DEFAULT_DELETION = "Retire;7d"
@@ -44,6 +44,10 @@ class Departure:
     foreign_account: bool
     """Somebody else has an account of this name by now: it stays as it is."""
     deletion: str
+    reworded: bool
+    """Its manifest, which has expired, says by now that it goes otherwise than its instance says."""
+    protect: bool
+    """Its manifest, which has expired, asks for a protection that the instance does not have yet."""
     why: str
 
     @property
@@ -114,8 +118,15 @@ def _departure(name: str, observed: Observed, manifest: Manifest | None) -> Depa
         orphan_keys=name in observed.orphan_keys,
         foreign_account=foreign,
         deletion=deletion_mark(manifest) if manifest is not None else mark,
+        reworded=manifest is not None and deletion_mark(manifest) != mark,
+        protect=manifest is not None and _to_be_protected(manifest, instance),
         why=f"expired on {manifest.environment.spec.expires}" if manifest is not None else "its manifest is gone",
     )
+
+
+def _to_be_protected(manifest: Manifest, instance: Instance | None) -> bool:
+    asked = manifest.environment.spec.deletion.protect
+    return bool(asked) and instance is not None and not _shielded(instance)
 
 
 def retire(departure: Departure, now: datetime) -> EnvironmentPlan:
@@ -123,7 +134,8 @@ def retire(departure: Departure, now: datetime) -> EnvironmentPlan:
     actions = (*_access(departure), *_rest(departure, now))
     if not actions:
         return EnvironmentPlan(departure.name, Verb.NONE)
-    verb = Verb.REPAIR if departure.retired else Verb.RETIRE
+    edited = departure.reworded or departure.protect
+    verb = Verb.RETIRE if not departure.retired else Verb.UPDATE if edited else Verb.REPAIR
     return EnvironmentPlan(departure.name, verb, actions, reason=departure.why)
 
 
@@ -148,17 +160,21 @@ def _rest(departure: Departure, now: datetime) -> Iterator[Action]:
         return
     config: dict[str, str] = {}
     changes: list[Change] = []
-    if not departure.retired:
+    since = _moment(instance.config.get(marks.RETIRED, "")) if departure.retired else None
+    if not departure.retired or departure.reworded:
         rule = policy(departure.deletion)
-        until = "" if rule.keep else _stamp(_later(now, rule.grace))
+        until = "" if rule.keep else _stamp(_later(since or now, rule.grace))
         config |= {
-            marks.RETIRED: _stamp(now),
+            marks.RETIRED: _stamp(since or now),
             marks.PRUNE_AFTER: until,
             marks.DELETION: departure.deletion,
         }
         if marks.APPLIED in instance.config:  # what was never finished must not look finished when it comes back
             config[marks.APPLIED] = REACHED_RETIRED
         changes.append(Change("retired", None, f"data kept until {until}" if until else "data kept"))
+    if departure.protect:
+        config[PROTECTION] = "true"
+        changes.append(Change("spec.deletion.protect", None, "true"))
     if instance.config.get(AUTOSTART) != "false":
         config[AUTOSTART] = "false"
         changes.append(Change("spec.autostart", instance.config.get(AUTOSTART), "false"))
@@ -173,15 +189,19 @@ def due(departure: Departure, now: datetime) -> bool:
     """Whether the grace period of a retired environment is over. Its own instance says so, nothing else does."""
     if departure.instance is None or not departure.retired:
         return False
+    if departure.reworded or departure.protect:  # that is written down first
+        return False
     until = _moment(departure.instance.config.get(marks.PRUNE_AFTER, ""))
     return until is not None and until <= now
 
 
 def protected(departure: Departure) -> bool:
     """Whether protection stands on the live object, whatever any file says."""
-    return departure.instance is not None and departure.instance.config.get(
-        "security.protection.delete", ""
-    ).lower() in ("true", "1", "yes", "on")
+    return departure.instance is not None and _shielded(departure.instance)
+
+
+def _shielded(instance: Instance) -> bool:
+    return instance.config.get(PROTECTION, "").lower() in ("true", "1", "yes", "on")
 
 
 def prune(departure: Departure) -> EnvironmentPlan:

@@ -31,12 +31,13 @@ from containarium.host.settings import HostSettings
 from containarium.model.host import HostError
 from containarium.plan.terms import Approval
 from containarium.reconcile.chores import Chore, Chores
-from containarium.reconcile.controller import Controller, Senses
+from containarium.reconcile.controller import Controller
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.probing import Probing
 from containarium.reconcile.recovery import Recovery
 from containarium.reconcile.revision import revision
 from containarium.reconcile.rhythm import Rhythm
+from containarium.reconcile.senses import Senses
 from containarium.reconcile.wakeup import WakeUp
 from containarium.reconcile.workers import Workers, thread_pool
 from containarium.report import log

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from containarium.model.host import HostError
+from containarium.reconcile.execute import unexpected
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Chores:
             self._due[chore.name] = clock + chore.every
             try:
                 said, wrong = chore.do(), ""
-            except (HostError, OSError) as error:
-                said, wrong = "", str(error)
+            except Exception as error:  # noqa: BLE001 - a chore is no reason to end, whatever befell it
+                said, wrong = "", str(error if isinstance(error, HostError) else unexpected(error))
             if said:
                 self._told(chore.name, said, True)
             if wrong and wrong != self._wrong.get(chore.name):

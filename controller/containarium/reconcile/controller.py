@@ -6,70 +6,29 @@ Nothing that it remembers is needed to do the right thing; it only decides when 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from containarium.model import marks
 from containarium.model.host import Host, HostError, RetryableError
 from containarium.model.manifest import Load
 from containarium.model.observed import Look, Observed
 from containarium.plan.decision import EnvironmentPlan, Plan, Suspicion, Verb
-from containarium.plan.terms import Approval, Doubt, Terms
+from containarium.plan.terms import EVERYBODY, Doubt, Terms
+from containarium.reconcile.circles import Circles
 from containarium.reconcile.clockwatch import ClockWatch
 from containarium.reconcile.decide import decide
 from containarium.reconcile.edits import Edits
-from containarium.reconcile.execute import Failure
+from containarium.reconcile.execute import Failure, unexpected
 from containarium.reconcile.retries import Retries
 from containarium.reconcile.rhythm import Rhythm, Turns
+from containarium.reconcile.senses import Audience, Senses, Source
 from containarium.reconcile.workers import Ended, Workers
-from containarium.report.snapshot import Snapshot, Trouble
+from containarium.report.snapshot import Snapshot
 
-
-class Source(Protocol):
-    """Where the manifests come from."""
-
-    def load(self) -> Load:
-        """Everything that is declared now. Never raises."""
-        ...
-
-    @property
-    def generation(self) -> int:
-        """Goes up whenever a load differs from the one before."""
-        ...
-
-    def revision(self, name: str) -> str:
-        """A digest of one manifest; empty where there is none."""
-        ...
-
-
-class Audience(Protocol):
-    """Is told by the loop what it noticed and what came of it."""
-
-    def drifted(self, plan: EnvironmentPlan, by: str) -> None:
-        """Somebody changed an environment behind our back; ``by`` is who, empty where nobody knows."""
-        ...
-
-    def ended(self, ended: Ended, trouble: Trouble | None) -> None:
-        """Work on an environment is over."""
-        ...
-
-    def edited(self, name: str, seconds: float) -> None:
-        """An environment is as its new manifest says, so long after that was read."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Senses:
-    """What the controller asks others for. ``ticks`` counts seconds and never jumps; ``chance`` is from 0 to 1."""
-
-    clock: Callable[[], datetime]
-    ticks: Callable[[], float]
-    chance: Callable[[], float]
-    approvals: Callable[[datetime], frozenset[Approval]]
-    blame: Callable[[str, datetime], str]
-    """Who changed an instance since a moment, in words."""
+_DOUBLINGS = 16
+"""More of them change no pause, and would end in a number too large."""
 
 
 class Controller:
@@ -90,7 +49,7 @@ class Controller:
         self._clockwatch = ClockWatch()
         self._last = Snapshot(id="", triggers=(), started=senses.clock(), seconds=0.0)
         self._restart: frozenset[str] = frozenset()
-        self._done: dict[str, EnvironmentPlan] = {}
+        self._circles = Circles()
         self._waiting: dict[str, float] = {}
         self._fine_at: dict[str, datetime] = {}
         self._settled: tuple[int, float] | None = None
@@ -109,12 +68,12 @@ class Controller:
             self._turns.ask(_ours(self._last.observed))
 
     def allow_restart(self, names: frozenset[str]) -> None:
-        """Let the next pass restart these where a change needs it."""
+        """Let these be restarted once where a change needs it, as soon as they can be worked on."""
         self._restart |= names
 
-    def look_into(self, name: str) -> None:
-        """Something happened to this environment: look inside next time."""
-        self._turns.ask((name,))
+    def look_into(self, names: Iterable[str]) -> None:
+        """Something happened to these environments: look inside next time."""
+        self._turns.ask(names)
 
     @property
     def last(self) -> Snapshot:
@@ -125,7 +84,7 @@ class Controller:
         """Seconds until it wants to make the next pass by itself, and why."""
         now = self._senses.ticks()
         if self._failed_looks:
-            pause = self._rhythm.look_again * 2.0 ** (self._failed_looks - 1)
+            pause = self._rhythm.look_again * 2.0 ** min(self._failed_looks - 1, _DOUBLINGS)
             return min(self._rhythm.look_again_at_most, pause), "retry"
         moments = [(self._next_resync, "resync")]
         if not self.halted:
@@ -142,57 +101,65 @@ class Controller:
     # A pass
 
     def make_pass(self, triggers: frozenset[str], name: str = "") -> Snapshot:
-        """Look once, decide, and hand work out. Never raises for what is out there. ``name`` is the pass's id."""
-        senses = self._senses
-        started, begin = senses.clock(), senses.ticks()
-        self._gather(begin, started)
-        busy = self._workers.busy
-        head = Snapshot(id=name, triggers=tuple(sorted(triggers)), started=started, seconds=0.0)
-        load = self._source.load()
+        """Look once, decide, and hand work out. Never raises. ``name`` is the pass's id."""
+        senses, begin = self._senses, self._senses.ticks()
+        head = Snapshot(id=name, triggers=tuple(sorted(triggers)), started=senses.clock(), seconds=0.0)
         try:
-            observed = self._look(load, begin)
-            plan = decide(load, observed, self._host, started, self._terms(begin, started))
+            shown = self._whole_pass(head, begin)
         except HostError as error:
-            self._failed_looks += 1
-            self._last = replace(
-                self._last,
-                id=head.id, triggers=head.triggers, started=started, error=str(error), load=load,
-                working=self._workers.working, troubles=self._retries.troubles,
-                seconds=senses.ticks() - begin,
-            )  # fmt: skip
-            return self._last
-        self._failed_looks = 0
-        self._next_resync = begin + self._rhythm.resync * (1 + self._rhythm.jitter * (2 * senses.chance() - 1))
-        self._take_stock(plan, busy, begin, started)
-        self._hand_out(plan, busy)
+            shown = self._half_pass(head, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on
+            self._audience.surprised(error)
+            shown = self._half_pass(head, unexpected(error))
+        else:
+            self._failed_looks = 0
         self._last = replace(
-            head,
-            load=load, observed=observed, plan=plan,
-            last_success=started if load.complete else self._last.last_success,
-            working=self._workers.working, troubles=self._retries.troubles,
-            seconds=senses.ticks() - begin,
+            shown,
+            working=self._workers.working, troubles=self._retries.troubles, seconds=senses.ticks() - begin,
         )  # fmt: skip
         return self._last
+
+    def _whole_pass(self, head: Snapshot, begin: float) -> Snapshot:
+        self._gather(begin, head.started)
+        # Both from before the look: what ends while it lasts was not seen as it is now.
+        busy, claims = self._workers.busy, self._workers.claims
+        load = self._source.load()
+        self._last = replace(self._last, load=load)
+        observed, inside = self._look(load, begin)
+        terms = self._terms(begin, head.started, claims)
+        plan = decide(load, observed, self._host, head.started, terms)
+        self._next_resync = begin + self._rhythm.resync * (1 + self._rhythm.jitter * (2 * self._senses.chance() - 1))
+        self._workers.confirm(frozenset(e.name for e in plan.environments if e.verb is Verb.PRUNE))
+        self._take_stock(plan, busy, begin, head.started)
+        self._hand_out(plan, busy, inside)
+        success = head.started if load.complete else self._last.last_success
+        return replace(head, load=load, observed=observed, plan=plan, last_success=success)
+
+    def _half_pass(self, head: Snapshot, error: HostError) -> Snapshot:
+        """What is known is what the pass before knew."""
+        self._failed_looks += 1
+        return replace(self._last, id=head.id, triggers=head.triggers, started=head.started, error=str(error))
 
     def _gather(self, clock: float, now: datetime) -> None:
         for ended in self._workers.collect():
             name = ended.plan.name
             trouble = None
             if ended.failure is None:
-                self._done[name] = ended.plan  # whether it helped is what the next look says
+                self._circles.ended(ended.plan, ended.revision)
             else:
-                self._done.pop(name, None)
+                self._circles.forget(name)
                 if not self.halted:
                     trouble = self._retries.failed(ended.failure, ended.revision, clock, now)
             self._turns.ask((name,))
             self._audience.ended(ended, trouble)
 
-    def _look(self, load: Load, clock: float) -> Observed:
+    def _look(self, load: Load, clock: float) -> tuple[Observed, frozenset[str]]:
+        """What is there, and whose inside was asked for."""
         known = _ours(self._last.observed) if self._last.observed is not None else None
         if known is None:
             observed = self._host.observe(Look.DEEP)
             self._turns.done(_ours(observed), clock)
-            return observed
+            return observed, _ours(observed)
         if load.complete:  # a folder that is away for a moment is no edit of everybody
             revisions = {manifest.name: self._source.revision(manifest.name) for manifest in load.manifests}
             self._turns.ask(self._edits.changed(revisions, clock))
@@ -200,14 +167,13 @@ class Controller:
         observed = self._host.observe(Look.DEEP, inside) if inside else self._host.observe(Look.SHALLOW)
         self._turns.done(inside, clock)
         self._turns.forget_all_but(_ours(observed) | {manifest.name for manifest in load.manifests})
-        return observed
+        return observed, inside
 
-    def _terms(self, clock: float, now: datetime) -> Terms:
-        restart, self._restart = self._restart, frozenset()
+    def _terms(self, clock: float, now: datetime, claims: Mapping[str, str]) -> Terms:
         return Terms(
             approved=frozenset(self._senses.approvals(now)),
-            restart=restart,
-            claims=self._workers.claims,
+            restart=self._restart,
+            claims=claims,
             doubts=tuple(self._doubts(clock, now)),
         )
 
@@ -233,40 +199,39 @@ class Controller:
             if name in busy:
                 continue
             self._fine_at[name] = now
-            self._done.pop(name, None)
+            self._waiting.pop(name, None)
+            self._circles.forget(name)
             self._retries.succeeded(name)
             if (seconds := self._edits.reached(name, clock)) is not None:
                 self._audience.edited(name, seconds)
         self._retries.forget_all_but(frozenset(pending) | busy)
-        for names in (self._waiting, self._fine_at, self._done):
-            for gone in names.keys() - pending - busy - set(plan.unchanged) - {e.name for e in plan.environments}:
-                names.pop(gone)
+        known = frozenset({*busy, *plan.unchanged, *(e.name for e in plan.environments)})
+        self._circles.forget_all_but(known)
+        for gone in self._waiting.keys() - known:
+            del self._waiting[gone]
+        for gone in self._fine_at.keys() - known:
+            del self._fine_at[gone]
 
-    def _hand_out(self, plan: Plan, busy: frozenset[str]) -> None:
-        """Begin what can be begun; who has to go goes first, then whoever has waited longest."""
+    def _hand_out(self, plan: Plan, busy: frozenset[str], inside: frozenset[str]) -> None:
+        """Begin what can be begun: whose access has to end goes first, then whoever has waited longest."""
         clock, now = self._senses.ticks(), self._senses.clock()
         self._deferred = False
         todo = [environment for environment in plan.environments if environment.due and environment.name not in busy]
         for environment in todo:
             self._waiting.setdefault(environment.name, clock)
-        todo.sort(key=lambda e: (e.verb not in (Verb.RETIRE, Verb.PRUNE), self._waiting[e.name]))
+        todo.sort(key=lambda e: (e.verb is not Verb.RETIRE, self._waiting[e.name]))
         for environment in todo:
             name = environment.name
             revision = self._source.revision(name)
+            self._judge(environment, revision, looked=name in inside, clock=clock, now=now)
+            if self.halted or not self._retries.may_try(name, revision, clock):
+                continue
             if not environment.actions:  # nobody looked inside: that comes next
                 self._turns.ask((name,))
                 self._deferred = True
                 continue
-            done = self._done.pop(name, None)
-            if done is not None and done.actions != environment.actions:
-                self._retries.succeeded(name)
-            elif done is not None:
-                failure = _still_different(environment)
-                trouble = self._retries.failed(failure, revision, clock, now)
-                self._audience.ended(Ended(environment, revision, failure, 0.0), trouble)
-            suspect = name in self._retries.troubles
-            if self.halted or not self._retries.may_try(name, revision, clock):
-                continue
+            # Deletions may wait for long backups: like those that failed, they leave half of the hands to the others.
+            suspect = name in self._retries.troubles or environment.verb is Verb.PRUNE
             if not self._workers.free(environment, suspect=suspect):
                 continue
             if any(change.drift for change in environment.changes):
@@ -274,6 +239,21 @@ class Controller:
                 self._audience.drifted(environment, self._senses.blame(marks.instance_name(name), since))
             self._waiting.pop(name, None)
             self._workers.begin(environment, revision, suspect=suspect)
+        # Who is not begun yet, and does not wait for something else either, keeps the permission.
+        still = frozenset({*busy, *self._waiting}) - self._retries.troubles.keys()
+        self._restart = still if self._restart >= EVERYBODY else self._restart & still
+
+    def _judge(self, environment: EnvironmentPlan, revision: str, *, looked: bool, clock: float, now: datetime) -> None:
+        """Note where the work before this plan did not help, or where looking inside did not."""
+        if environment.actions:
+            judgement = self._circles.judge(environment, revision)
+        else:
+            judgement = looked and self._retries.may_try(environment.name, revision, clock) and _unreadable(environment)
+        if isinstance(judgement, Failure):
+            trouble = self._retries.failed(judgement, revision, clock, now)
+            self._audience.ended(Ended(environment, revision, judgement, 0.0), trouble)
+        elif judgement:
+            self._retries.succeeded(environment.name)
 
 
 def _ours(observed: Observed) -> frozenset[str]:
@@ -283,11 +263,10 @@ def _ours(observed: Observed) -> frozenset[str]:
     )
 
 
-def _still_different(environment: EnvironmentPlan) -> Failure:
-    fields = ", ".join(sorted({change.field for change in environment.changes})) or environment.actions[0].kind
+def _unreadable(environment: EnvironmentPlan) -> Failure:
     error = RetryableError(
-        f"still different after it was done: {fields}",
-        remedy="somebody else may change it all the time; see containarium plan and events",
-        reason="StillDifferent",
+        "nobody can look inside the guest",
+        remedy=f"see that it answers: incus exec {marks.instance_name(environment.name)} -- true",
+        reason="GuestUnreadable",
     )
-    return Failure(environment.name, environment.actions[0].kind, error)
+    return Failure(environment.name, "Look", error)

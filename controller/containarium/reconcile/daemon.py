@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from containarium.model.host import Host, RetryableError
+from containarium.plan.decision import Suspicion
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.preemption import stop_everybody
 from containarium.reconcile.probing import Probing
 from containarium.reconcile.recovery import Recovery
+from containarium.reconcile.requests import Requests, Taken
 from containarium.reconcile.wakeup import WakeUp
 from containarium.reconcile.workers import Pools, Workers, thread_pool
 from containarium.report.log import Logger, bound
@@ -24,6 +26,10 @@ LONGEST_NAP = 20.0
 DUTY = 2.0
 """After a pass the loop rests at least so many times as long as that took: a storm of events must not eat the host."""
 LONGEST_REST = 0.5
+RELUCTANCE = 30.0
+"""Seconds that it rests at most after a pass that ended in an error nobody thought of; from half a second, doubling."""
+LONGEST_ANSWER = 3600.0
+"""Seconds that somebody who asks may wait for the answer, whatever they wish."""
 NOTICE_HOLDS = 300.0
 """Seconds after a spot notice's end at which a machine that is still there goes on as before."""
 
@@ -52,19 +58,7 @@ class Telemetry(Protocol):
 
     def passed(self, snapshot: Snapshot) -> Status: ...
 
-
-@dataclass(slots=True)
-class Requests:
-    """What others want of the loop, left here by their threads until it comes by."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    look_into: set[str] = field(default_factory=set)
-    restart: set[str] = field(default_factory=set)
-    hurry: bool = False
-    reload: bool = False
-    stop: str = ""
-    notice: str | None = None
-    """The text of a spot notice, "" for its withdrawal, None for no news."""
+    def surprised(self, error: Exception) -> None: ...
 
 
 class Daemon:
@@ -102,8 +96,8 @@ class Daemon:
         self._numbers = itertools.count(1)
         self._requests = Requests()
         self._passed = threading.Condition()
-        self._asked = 0
         self._answered = 0
+        self._surprises = 0
         self._ready = False
         self._preempted = ""
         self._preempted_at = 0.0
@@ -123,20 +117,17 @@ class Daemon:
 
     def look_into(self, environment: str, reason: str) -> None:
         """Something happened to an environment."""
-        with self._requests.lock:
-            self._requests.look_into.add(environment)
+        self._requests.look_into(environment)
         self._wakeup.wake(reason)
 
     def look_everywhere(self, reason: str) -> None:
         """Something may have been missed: look at everything, guests included, and try at once what waits."""
-        with self._requests.lock:
-            self._requests.hurry = True
+        self._requests.hurry()
         self._wakeup.wake(reason)
 
     def notice(self, text: str) -> None:
         """The cloud is going to take the machine away; empty: it has thought better of it."""
-        with self._requests.lock:
-            self._requests.notice = text
+        self._requests.notice(text)
         self._wakeup.wake("notice")
 
     @property
@@ -156,17 +147,12 @@ class Daemon:
         patience = request.get("settle") or 0.0
         if not isinstance(names, list) or not isinstance(patience, int | float):
             raise RetryableError("restart is a list of names, settle a number of seconds")
-        with self._requests.lock:
-            self._requests.hurry = True
-            self._requests.restart.update(str(name) for name in names)
-        with self._passed:
-            self._asked += 1
-            ticket = self._asked
+        ticket = self._requests.hurry(map(str, names))
         self._wakeup.wake("request")
         with self._passed:
             over = self._passed.wait_for(
                 lambda: self._answered >= ticket and (not patience or _settled(self._shown)),
-                timeout=max(60.0, float(patience)),
+                timeout=min(LONGEST_ANSWER, max(60.0, float(patience))),
             )
             shown = self._shown
         return {"pass": shown.id, "settled": over and _settled(shown), "error": ""} if over else _late(shown)
@@ -178,14 +164,27 @@ class Daemon:
         triggers = frozenset({"boot" if self._recovery.under_way else "start"})
         while not self._requests.stop:
             began = self._ticks()
-            self._heed()
-            self._pass(triggers)
-            if not self._preempted:
-                self._chores(self._ticks())
-            spent = self._ticks() - began
-            rest = min(LONGEST_REST, spent * DUTY)
+            try:
+                self._turn(triggers)
+                rest = min(LONGEST_REST, (self._ticks() - began) * DUTY)
+                self._surprises = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, this host has no other controller
+                rest = min(RELUCTANCE, LONGEST_REST * 2.0 ** min(self._surprises, 16))
+                self._surprises += 1
+                self._telemetry.surprised(error)
             triggers = self._sleep(rest)
         self._end()
+
+    def _turn(self, triggers: frozenset[str]) -> None:
+        ticket = self._heed(self._requests.take())
+        try:
+            self._pass(triggers, ticket)
+        finally:
+            if self._preempted:  # whoever was made or started after the look before the notice
+                self._stop_guests(self._workers.busy)
+        if not self._preempted:
+            self._chores(self._ticks())
+            self._manager.watchdog()
 
     def _sleep(self, rest: float) -> frozenset[str]:
         """Until something happens or it is time; not before the rest is over."""
@@ -195,50 +194,41 @@ class Daemon:
         reasons: frozenset[str] = frozenset()
         while not self._requests.stop:
             now = self._ticks()
-            if (reasons and now >= earliest) or now >= until:
+            if (reasons and now >= earliest) or now >= until or "notice" in reasons:
                 break
             nap = min(LONGEST_NAP, (earliest if reasons else until) - now)
             reasons |= self._wakeup.wait(nap)
             self._manager.watchdog()
         return reasons or frozenset({why})
 
-    def _heed(self) -> None:
-        """Take over what others left."""
-        requests = self._requests
-        with requests.lock:
-            names, requests.look_into = requests.look_into, set()
-            restart, requests.restart = requests.restart, set()
-            hurry, requests.hurry = requests.hurry or requests.reload, False
-            reload, requests.reload = requests.reload, False
-            notice, requests.notice = requests.notice, None
-        if reload:
+    def _heed(self, taken: Taken) -> int:
+        """Take over what others left. Returns the last ticket among it."""
+        announce = taken.reload and self._ready  # a manager that waits for the first pass is not told otherwise
+        if announce:
             self._manager.reloading()
-        for name in names:
-            self._controller.look_into(name)
-        if hurry:
+        self._controller.look_into(taken.look_into)
+        if taken.hurry:
             self._controller.hurry()
-        if restart:
-            self._controller.allow_restart(frozenset(restart))
-        if notice is not None:
-            self._on_notice(notice)
+        self._controller.allow_restart(taken.restart)
+        if taken.notice is not None:
+            self._on_notice(taken.notice)
         elif self._preempted and self._ticks() - self._preempted_at > NOTICE_HOLDS:
             self._on_notice("")
-        if reload:
+        if announce:
             self._manager.ready()
+        return taken.ticket
 
-    def _pass(self, triggers: frozenset[str]) -> None:
-        with self._passed:
-            serving = self._asked
+    def _pass(self, triggers: frozenset[str], ticket: int) -> None:
         name = f"{self._born}-{next(self._numbers)}"
         with bound(pass_id=name):
             snapshot = self._told(self._controller.make_pass(triggers, name))
-            if self._recovery.check(snapshot):
+            if not self._preempted and self._recovery.check(snapshot):
                 snapshot = replace(snapshot, recovered=self._recovery.seconds)
             if self._probing is not None:
                 self._probing.check(snapshot)
             sentence = self._telemetry.passed(snapshot).last_pass.sentence
         with self._passed:
-            self._shown, self._answered = snapshot, serving
+            self._shown, self._answered = snapshot, ticket
             self._passed.notify_all()
         self._manager.watchdog()
         self._manager.status(sentence)
@@ -274,11 +264,17 @@ class Daemon:
         self._host.cancel()
         self._telemetry.logger.info("the machine is about to be taken away", notice=text)
         # Whoever reads the status while the guests go down has to find the reason there.
-        self._telemetry.passed(self._told(self._shown))
+        try:
+            self._telemetry.passed(self._told(self._shown))
+        except Exception as error:  # noqa: BLE001 - the guests come down all the same
+            self._telemetry.surprised(error)
+        self._stop_guests(busy)
+
+    def _stop_guests(self, busy: frozenset[str]) -> None:
         observed = self._controller.last.observed
-        if observed is not None:
-            late = stop_everybody(self._host, observed, busy, self._pools)
-            self._telemetry.logger.info("every guest was asked to stop", not_down=list(late))
+        asked, late = stop_everybody(self._host, observed, busy, self._pools) if observed is not None else ((), ())
+        if asked:
+            self._telemetry.logger.info("every guest was asked to stop", asked=len(asked), not_down=list(late))
 
     def _end(self) -> None:
         self._manager.stopping()
@@ -292,9 +288,11 @@ class Daemon:
 
 
 def _settled(snapshot: Snapshot) -> bool:
-    """Nothing is under way, and whatever is left failed, is refused or waits for a person."""
+    """Nothing is under way or about to be, and whatever is left failed, is refused or waits for a person."""
     plan = snapshot.plan
     if plan is None or snapshot.error or snapshot.working:
+        return False
+    if any(interlock.reason is Suspicion.SETTLING for interlock in plan.interlocks):
         return False
     return all(not environment.due or environment.name in snapshot.troubles for environment in plan.environments)
 

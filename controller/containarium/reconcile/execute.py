@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,12 +30,18 @@ class Listener(Protocol):
     def finished(self, environment: str, failure: Failure | None) -> None: ...
 
 
-def carry_out(plan: EnvironmentPlan, host: Host, told: Listener) -> Failure | None:
-    """Carry out a plan. Whatever goes wrong is returned, so that the other environments go on."""
+def carry_out(
+    plan: EnvironmentPlan, host: Host, told: Listener, may_go_on: Callable[[], None] = lambda: None
+) -> Failure | None:
+    """Carry out a plan. Whatever goes wrong is returned, so that the other environments go on.
+
+    ``may_go_on`` is asked before each action, and raises HostError where the rest is to be left out.
+    """
     failure: Failure | None = None
     for action in plan.actions:
         told.started(plan.name, action)
         try:
+            may_go_on()
             host.execute(action, lambda message: told.progress(plan.name, message))
         except HostError as error:
             failure = Failure(plan.name, action.kind, error)

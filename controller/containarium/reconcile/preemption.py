@@ -8,7 +8,7 @@ from concurrent.futures import Executor, wait
 
 from containarium.model import marks
 from containarium.model.action import StopInstance
-from containarium.model.host import Host, HostError
+from containarium.model.host import Host
 from containarium.model.observed import InstanceStatus, Observed
 
 BUDGET = 20.0
@@ -20,8 +20,8 @@ _AT_ONCE = 64
 
 def stop_everybody(
     host: Host, observed: Observed, busy: frozenset[str], pools: Callable[[int, str], Executor]
-) -> tuple[str, ...]:
-    """Stop every running instance of ours in parallel, and return the environments that are not down in time.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Stop every running instance of ours in parallel. Returns whose that are, and those who are not down in time.
 
     ``busy`` are environments that were being worked on: they may be running by now, whatever was seen. What starts
     everybody again is what stands on them: autostart, and their manifests.
@@ -34,7 +34,7 @@ def stop_everybody(
         and (environment in busy or instance.status not in (InstanceStatus.STOPPED, InstanceStatus.ERROR))
     )
     if not running:
-        return ()
+        return (), ()
     deadline = time.monotonic() + BUDGET
     pool = pools(min(_AT_ONCE, len(running)), "preemption")
     stops = {
@@ -44,12 +44,12 @@ def stop_everybody(
     done, late = wait(stops, timeout=deadline - time.monotonic())
     pool.shutdown(wait=False, cancel_futures=True)
     failed = [stops[stop] for stop in done if not stop.result()]
-    return tuple(sorted([*failed, *(stops[stop] for stop in late)]))
+    return tuple(name for name, _box in running), tuple(sorted([*failed, *(stops[stop] for stop in late)]))
 
 
 def _stop(host: Host, action: StopInstance) -> bool:
     try:
         host.execute(action)
-    except HostError:
+    except Exception:  # noqa: BLE001 - nobody's end may hold up the others'
         return False
     return True

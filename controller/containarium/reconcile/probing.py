@@ -10,6 +10,7 @@ from datetime import datetime
 from containarium.model import marks
 from containarium.model.observed import InstanceStatus
 from containarium.plan.addresses import pinned
+from containarium.reconcile.execute import unexpected
 from containarium.report.snapshot import Probe, Snapshot
 
 EVERY = 60.0
@@ -77,6 +78,7 @@ class Probing:
             self._targets = targets
             for name in self._results.keys() - targets.keys():
                 del self._results[name]
+            self._confirmed &= targets.keys()
             self._turn = collections.deque(name for name in self._turn if name in targets and name not in new)
             self._turn.extend(name for name in targets if name not in self._turn)
             self._urgent.extend(name for name in new if name not in self._urgent)
@@ -112,7 +114,10 @@ class Probing:
             target = self._targets.get(name)
         if target is None:
             return
-        seconds, error = self._attempt(name, *target)
+        try:
+            seconds, error = self._attempt(name, *target)
+        except Exception as unknown:  # noqa: BLE001 - whatever it is, the others are tried all the same
+            seconds, error = 0.0, str(unexpected(unknown))
         with self._lock:
             before = self._results.get(name)
             if name not in self._targets:

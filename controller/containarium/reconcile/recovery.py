@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 
 from containarium.model import marks
 from containarium.model.action import AwaitLogin
-from containarium.model.host import Host, HostError
+from containarium.model.host import Host
 from containarium.model.observed import InstanceStatus
 from containarium.plan.addresses import pinned
 from containarium.report.snapshot import Snapshot
@@ -56,20 +56,22 @@ class Recovery:
         plan, observed = snapshot.plan, snapshot.observed
         if self._pool is None or plan is None or observed is None or snapshot.error:
             return False
+        back: set[str] = set()
         for name in plan.unchanged:
             box = marks.instance_name(name)
             instance, address = observed.instances.get(box), pinned(observed, name)
             if instance is None or instance.status is not InstanceStatus.RUNNING or address is None:
                 continue
+            back.add(name)
             with self._lock:
                 if name in self._asked:
                     continue
                 self._asked.add(name)
             self._pool.submit(self._await, AwaitLogin(environment=name, instance=box, address=address))
         with self._lock:
-            back = self._asked == self._answered
+            waiting = back - self._answered
         open_ = any(environment.due for environment in plan.environments) or snapshot.working
-        if not (back and snapshot.load is not None and snapshot.load.complete) or open_:
+        if waiting or open_ or snapshot.load is None or not snapshot.load.complete:
             return False
         # It was over when the last one answered, not when the loop came to see it.
         self.seconds = self._last or self._since_boot()
@@ -85,7 +87,7 @@ class Recovery:
     def _await(self, action: AwaitLogin) -> None:
         try:
             self._host.execute(action)
-        except HostError:
+        except Exception:  # noqa: BLE001 - whatever it is, it is asked again
             with self._lock:
                 self._asked.discard(action.environment)  # the next pass asks again
         else:

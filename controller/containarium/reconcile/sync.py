@@ -20,7 +20,7 @@ from containarium.host.files import make_folder, write_atomically
 from containarium.host.git import DamagedError, Mirror, Tip
 from containarium.host.lock import only_controller
 from containarium.host.settings import HostSettings
-from containarium.model.host import HostError, RetryableError
+from containarium.model.host import HostError, RetryableError, TerminalError
 from containarium.model.syncing import SyncConfig
 from containarium.reconcile.revision import read_state, revision, state_file
 from containarium.sources.directory import load
@@ -66,9 +66,13 @@ def sync(
     clock: Callable[[], datetime],
     *,
     check: bool = False,
+    any_history: bool = False,
     wait: float = WAIT,
 ) -> Outcome:
     """Bring the manifests' folder to what the branch or tag is now. With ``check`` do all of it but the swap.
+
+    Where commits have to be signed, only one that goes on from what is in use is taken over, except with
+    ``any_history``.
 
     Raises HostError where that cannot be done; the folder is then what it was. Except with ``check``, how it ended
     stands in the state file before this returns.
@@ -76,7 +80,7 @@ def sync(
     with _alone(settings, wait):
         run = _Sync(settings, config)
         try:
-            outcome = run.go(swap=not check)
+            outcome = run.go(swap=not check, any_history=any_history)
         except (HostError, OSError) as error:
             told = error if isinstance(error, HostError) else _disk_fault(error, settings.sync)
             if not check:
@@ -98,7 +102,7 @@ class _Sync:
         self._mirror = Mirror(settings.sync, config)
         self._checkouts = Checkouts(settings.sync / "checkouts")
 
-    def go(self, *, swap: bool) -> Outcome:
+    def go(self, *, swap: bool, any_history: bool) -> Outcome:
         """All of it, in order."""
         self._checkouts.check_link(self._link)
         self._mirror.open()
@@ -108,7 +112,8 @@ class _Sync:
         except DamagedError:
             self._mirror.discard()
             target = self._bring()
-        return self._use(target, swap=swap)
+        history = self._history(self._checkouts.commit_of(target), any_history=any_history)
+        return self._use(target, history, swap=swap)
 
     def _bring(self) -> Path:
         """The tip, verified and on the disk: the folder of manifests in its checkout."""
@@ -121,10 +126,29 @@ class _Sync:
             found = self._checkouts.make(tip.commit, path, entries, contents)
         return found
 
-    def _use(self, target: Path, *, swap: bool) -> Outcome:
-        """Validate, swap, and clear up."""
+    def _before(self) -> str:
+        """The commit that is in use; empty where none is."""
         linked = self._checkouts.linked(self._link)
-        before = self._checkouts.commit_of(linked) if linked is not None else ""
+        return self._checkouts.commit_of(linked) if linked is not None else ""
+
+    def _history(self, commit: str, *, any_history: bool) -> str:
+        """How history went to this commit. Raises TerminalError (HistoryRefused) where signatures are wanted and it
+        did not go forward: an old signature is a good one, and whoever may push could bring back withdrawn keys.
+        """
+        before = self._before()
+        history = self._mirror.path_taken(before, commit) if before else "forward"
+        if self._config.verify.wanted and history != "forward" and not any_history:
+            raise TerminalError(
+                f"commit {commit[:12]} of {self._config.ref} does not follow {before[:12]}, which is in use: "
+                "somebody may have pushed an old signed one again",
+                remedy="sign a new commit on top of that one, or take it over once: containarium sync --any-history",
+                reason="HistoryRefused",
+            )
+        return history
+
+    def _use(self, target: Path, history: str, *, swap: bool) -> Outcome:
+        """Validate, swap, and clear up."""
+        linked, before = self._checkouts.linked(self._link), self._before()
         commit = self._checkouts.commit_of(target)
         found = load(target)
         problems = tuple(self._shorter(str(problem), target) for problem in found.problems)
@@ -135,7 +159,7 @@ class _Sync:
             commit=commit,
             applied=before,
             before=before,
-            history=self._mirror.path_taken(before, commit) if before else "forward",
+            history=history,
             environments=len(found.manifests),
             problems=problems,
         )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from containarium.model import action as act
-from containarium.model.host import Host
-from containarium.plan.decision import EnvironmentPlan
+from containarium.model.host import Host, RetryableError
+from containarium.plan.decision import EnvironmentPlan, Verb
 from containarium.plan.desired import NIC_DEVICE
-from containarium.reconcile.execute import Failure, Listener, carry_out
+from containarium.reconcile.execute import Failure, Listener, carry_out, unexpected
 from containarium.report.snapshot import Work
 
 SLOW = 6
@@ -42,6 +42,11 @@ class Ended:
     failure: Failure | None
     seconds: float
 
+    @property
+    def surprise(self) -> BaseException | None:
+        """What nobody thought of, where that is how it failed."""
+        return self.failure.error.__cause__ if self.failure and self.failure.error.reason == "InternalError" else None
+
 
 @dataclass(slots=True)
 class _Job:
@@ -51,6 +56,15 @@ class _Job:
     slow: bool
     suspect: bool
     work: Work
+    called_off: bool = False
+
+    def may_go_on(self) -> None:
+        if self.called_off:
+            raise RetryableError(
+                "it is no longer certain that the data may go",
+                remedy="nothing to do: it is looked at again",
+                reason="CalledOff",
+            )
 
 
 class Workers:
@@ -115,8 +129,20 @@ class Workers:
         job = _Job(plan, revision, self._ticks(), is_slow(plan), suspect, work)
         with self._lock:
             self._jobs[plan.name] = job
-        # What the pass has put on its lines of the log belongs on those of its work as well.
-        self._pools[job.slow].submit(contextvars.copy_context().run, self._run, job)
+        try:
+            # What the pass has put on its lines of the log belongs on those of its work as well.
+            self._pools[job.slow].submit(contextvars.copy_context().run, self._run, job)
+        except RuntimeError as error:  # no thread to be had
+            self._end(job, Failure(plan.name, first, unexpected(error)))
+
+    def confirm(self, leaving: frozenset[str]) -> None:
+        """Of all whose data is about to be deleted, only these may still go: a backup takes long enough for a manifest
+        to come back. The others' work ends before its next action.
+        """
+        with self._lock:
+            for name, job in self._jobs.items():
+                if job.plan.verb is Verb.PRUNE:
+                    job.called_off = name not in leaving
 
     def collect(self) -> tuple[Ended, ...]:
         """What has ended since the last call."""
@@ -136,15 +162,23 @@ class Workers:
             return frozenset(self._jobs)
 
     def _run(self, job: _Job) -> None:
+        with self._lock:
+            if self._jobs.get(job.plan.name) is not job:
+                return  # it was given up before a thread came to it
         failure: Failure | None = None
         try:
-            failure = carry_out(job.plan, self._host, self)
+            failure = carry_out(job.plan, self._host, self, job.may_go_on)
+        except Exception as error:  # noqa: BLE001 - whoever is told may fail as well, and that is no success
+            failure = Failure(job.plan.name, job.work.action, unexpected(error))
         finally:
-            with self._lock:
-                self._jobs.pop(job.plan.name, None)
-                self._ended.append(Ended(job.plan, job.revision, failure, self._ticks() - job.began))
-                self._idle.notify_all()
-            self._finished()
+            self._end(job, failure)
+
+    def _end(self, job: _Job, failure: Failure | None) -> None:
+        with self._lock:
+            self._jobs.pop(job.plan.name, None)
+            self._ended.append(Ended(job.plan, job.revision, failure, self._ticks() - job.began))
+            self._idle.notify_all()
+        self._finished()
 
     # What happens, from the threads
 

@@ -37,7 +37,7 @@ def owned_instance(observed: Observed, name: str) -> Instance | None:
 def names(plan: Plan, observed: Observed) -> list[str]:
     """Every environment that is declared here or present here, sorted. Nothing foreign is among them."""
     found = {environment.name for environment in plan.environments}
-    found.update(plan.unchanged, plan.suspended, plan.elsewhere, plan.retired)
+    found.update(plan.unchanged, plan.suspended, plan.elsewhere, plan.retired, plan.expired)
     found.update(problem.environment for problem in plan.problems if problem.environment)
     found.update(
         environment

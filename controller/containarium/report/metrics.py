@@ -42,7 +42,7 @@ FIELDS = frozenset(
         *("account.shell", "account.subordinate_ids"),
         *("guest", "guest.docker", "guest.groups", "guest.keys", "guest.password", "guest.root.password"),
         *("guest.ssh", "guest.sudo", "guest.user"),
-        *("instance", "restart", "spec.packages", "spec.running", "spec.sshKeys"),
+        *("instance", "isolation.filters", "restart", "spec.packages", "spec.running", "spec.sshKeys"),
         OTHER,
     }
 )
@@ -81,6 +81,7 @@ class Metrics:
             "reconcile_errors_total",
             "Passes that could not look at the host, and attempts at environments that failed.",
         )
+        self._internal = self._counter("internal_errors_total", "Errors of the loop itself that nobody thought of.")
         self._reconcile_time = self._histogram("reconcile_time_seconds", "Seconds that a pass took.", _PASS)
         self._wakeups = self._counter("wakeups_total", "Reasons for which a pass was made.", "trigger")
         self._start(self._wakeups, (*TRIGGERS, OTHER))
@@ -156,6 +157,10 @@ class Metrics:
                 self._probed.labels("failure" if probe.error else "success").inc()
                 self._probe_time.observe(probe.seconds)
         self._probes = dict(probes)
+
+    def surprised(self) -> None:
+        """The loop met an error that nobody thought of."""
+        self._internal.inc()
 
     def action(self, kind: str, seconds: float, *, ok: bool) -> None:
         """An action has ended."""

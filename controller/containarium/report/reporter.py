@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from containarium.model.action import Action
+from containarium.model.host import HostError
 from containarium.plan.decision import EnvironmentPlan
 from containarium.report import events, log, statusfile
 from containarium.report.events import Event, Reason
@@ -24,6 +26,16 @@ STALE_AFTER = 180.0
 """Seconds without the end of a pass after which the loop counts as stuck: three resyncs."""
 
 
+class FailedAction(Protocol):
+    """The action at which it ended, see ``reconcile.execute.Failure``."""
+
+    @property
+    def action(self) -> str: ...
+
+    @property
+    def error(self) -> HostError: ...
+
+
 class FinishedWork(Protocol):
     """One environment's work that is over, see ``reconcile.workers.Ended``."""
 
@@ -32,6 +44,12 @@ class FinishedWork(Protocol):
 
     @property
     def seconds(self) -> float: ...
+
+    @property
+    def failure(self) -> FailedAction | None: ...
+
+    @property
+    def surprise(self) -> BaseException | None: ...
 
 
 def _utc() -> datetime:
@@ -99,14 +117,17 @@ class Reporter:
         self._blame[plan.name] = by or self._blame.get(plan.name, "")
 
     def ended(self, ended: FinishedWork, trouble: Trouble | None) -> None:
-        """Work on an environment is over; ``trouble`` is how it failed, if it did."""
-        plan = ended.plan
+        """Work on an environment is over; ``trouble`` is how it failed, if it did and is tried again."""
+        plan, failure = ended.plan, ended.failure
         if trouble is not None:
             self.logger.warning(
                 "failed",
                 environment=plan.name, action=trouble.action, reason=trouble.reason, error=trouble.message,
-                attempts=trouble.attempts,
+                attempts=trouble.attempts, **({"exc_info": ended.surprise} if ended.surprise else {}),
             )  # fmt: skip
+            return
+        if failure is not None:
+            self.logger.info("ended early", environment=plan.name, action=failure.action, reason=failure.error.reason)
             return
         drift = tuple(sorted({change.field for change in plan.changes if change.drift}))
         fields = drift or tuple(sorted({change.field for change in plan.changes}))
@@ -123,6 +144,12 @@ class Reporter:
         """An environment is as its new manifest says, so long after that was read."""
         self.metrics.edited(seconds)
         self.logger.info("converged", environment=name, seconds=round(seconds, 3))
+
+    def surprised(self, error: Exception) -> None:
+        """The loop met an error that nobody thought of, and goes on."""
+        self.metrics.surprised()
+        with contextlib.suppress(OSError):  # a log that cannot be written is no reason to end either
+            self.logger.error("internal error", exc_info=error)
 
     def record(self, found: Iterable[Event]) -> None:
         """Write events down that nobody else can tell of: an approval used, the controller started."""

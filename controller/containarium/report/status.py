@@ -211,6 +211,7 @@ def _parts(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
         "suspended": plan.suspended,
         "elsewhere": plan.elsewhere,
         "retired": plan.retired,
+        "expired": plan.expired,
         "refused": plan.problems,
         "held back": {name for interlock in plan.interlocks for name in interlock.environments} or plan.interlocks,
         "unreachable": [name for name, probe in snapshot.probes.items() if probe.error],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from containarium.host.command import Completed
 from containarium.host.jumpaccount import is_ours, useradd
 from containarium.host.keyfiles import UNSAFE, Known, read_all_keys, write_keys_file
 from containarium.host.passwd import classify_password, read_account_files
-from containarium.host.passwdlock import lock_file_owners, remove_stale_locks, stale_locks
+from containarium.host.passwdlock import lock_file_owners, our_turn, remove_stale_locks, stale_locks
 from containarium.host.sessions import end_processes
 from containarium.model.host import HostError, RetryableError, TerminalError
 from containarium.model.observed import Account, Password
@@ -74,6 +75,17 @@ def test_an_empty_password_in_passwd_itself_lets_anybody_in(tmp_path: Path) -> N
 )
 def test_expiry(tmp_path: Path, shadow: str, expired: bool) -> None:
     assert _alice(tmp_path, shadow=f"+{shadow}\n").expired is expired
+
+
+def test_a_key_is_withdrawn_while_another_account_waits_for_its_lock(tmp_path: Path) -> None:
+    settings = write_etc(tmp_path, passwd="+" + jump_line("alice"), shadow=GOOD_SHADOW)
+    accounts = Accounts(settings, FakeRun(), patience=0)
+    accounts.write_keys("alice", (KEY,))
+    with our_turn(settings.runtime, wait=0):
+        withdrawing = threading.Thread(target=accounts.write_keys, args=("alice", ()))
+        withdrawing.start()
+        withdrawing.join(20)
+        assert read_all_keys(settings.jump_keys) == {}
 
 
 def test_groups_leave_out_the_primary_one(tmp_path: Path) -> None:

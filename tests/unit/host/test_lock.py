@@ -11,6 +11,7 @@ import pytest
 
 from containarium.host.lock import only_controller
 from containarium.model.host import HostError
+from tests.unit.host.fulldisk import no_room
 
 
 def test_it_is_held_and_given_back(tmp_path: Path) -> None:
@@ -73,3 +74,9 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot open"), only_controller(tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_it_holds_where_the_disk_is_full(tmp_path: Path) -> None:
+    refused = pytest.raises(HostError, match="is working on this host")
+    with no_room(), only_controller(tmp_path), refused, only_controller(tmp_path):
+        pass

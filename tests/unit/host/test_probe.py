@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -442,6 +443,18 @@ def test_what_a_killed_probe_left_is_swept_away(tmp_path: Path) -> None:
         os.utime(folder, (when, when))
     SSHProbe(host, Ssh(), host_keys=Keys()).probe("alice", BOX, "10.0.3.2")
     assert [path.name for path in (host.runtime / "probe").iterdir()] == ["young"]
+
+
+def test_probes_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> None:
+    host = _host(tmp_path)
+
+    def probes(_number: int) -> list[str]:
+        probe = SSHProbe(host, Ssh(), host_keys=Keys())
+        return [probe.probe("alice", BOX, "10.0.3.2").reason for _ in range(30)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {reason for reasons in pool.map(probes, range(8)) for reason in reasons} == {""}
+    assert list((host.runtime / "probe").iterdir()) == []
 
 
 # -- the guest's host keys

@@ -58,6 +58,8 @@ class FakeIncus(socketserver.ThreadingUnixStreamServer):
         self.instances: dict[str, dict[str, Any]] = {}
         self.imported = instance(STAGING)
         """What comes out of any backup."""
+        self.snapshots: list[dict[str, Any]] = []
+        self.templates: dict[str, Any] = {}
         self.changes: list[str] = []
         self.received = b""
         self.failure = ""
@@ -67,6 +69,9 @@ class FakeIncus(socketserver.ThreadingUnixStreamServer):
 
     def change(self, method: str, name: str, headers: Any, data: bytes) -> tuple[int, Any]:
         self.changes.append(f"{method} {name}".strip())
+        if name.endswith("/metadata"):
+            self.templates = json.loads(data)["templates"]
+            return 200, None
         if method == "POST" and not name:
             self.received = data
             if not self.failure:
@@ -107,6 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
             status, found = daemon.change(self.command, name, self.headers, data)
         elif not name:
             found = list(daemon.instances.values()) if kind else {"environment": {}, "api_extensions": []}
+        elif name == f"{STAGING}/snapshots":
+            found = daemon.snapshots
+        elif name == f"{STAGING}/metadata":
+            found = {"architecture": "x86_64", "templates": daemon.templates}
         elif name in daemon.instances:
             found = daemon.instances[name]
         else:
@@ -137,14 +146,18 @@ class Site:
         )
         self.accounts: dict[str, Account] = {}
 
-    def backup(self, index: dict[str, Any] | None = None, *, noted: bool = True) -> Path:
-        """A file like those that Incus exports, with an index that says this."""
+    def backup(
+        self, index: dict[str, Any] | None = None, *, noted: bool = True, also: tuple[tarfile.TarInfo, ...] = ()
+    ) -> Path:
+        """A file like those that Incus exports, with an index that says this, and empty members besides."""
         path = self.folder / "alice-20261122T120000Z.tar.gz"
         text = yaml.safe_dump({"name": BOX, "config": {"container": index or instance()}}).encode()
         with tarfile.open(path, "w:gz") as archive:
             member = tarfile.TarInfo("backup/index.yaml")
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text))
+            for other in also:
+                archive.addfile(other)
         if noted:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
@@ -209,6 +222,64 @@ def test_what_comes_out_is_looked_at_whatever_the_index_says(site: Site) -> None
     assert "raw.lxc" in error.message
     assert site.daemon.instances == {}
     assert f"POST {STAGING}" not in site.daemon.changes, "it never had the name of the environment's container"
+
+
+@pytest.mark.parametrize("config", [{"security.privileged": "true"}, {"raw.lxc": "x"}, {marks.ENVIRONMENT: "bob"}])
+def test_a_snapshot_may_ask_for_no_more_either(site: Site, config: dict[str, str]) -> None:
+    site.daemon.snapshots = [instance("snap0"), instance("snap1", **config)]
+    assert site.refused(site.backup()).reason == "BackupRefused"
+    assert site.daemon.instances == {}
+
+
+def test_snapshots_of_our_own_come_back(site: Site) -> None:
+    snapshot = instance("snap0")
+    del snapshot["type"], snapshot["status"]  # Incus does not say them of a snapshot
+    site.daemon.snapshots = [snapshot]
+    site.restore(site.backup())
+    assert list(site.daemon.instances) == [BOX]
+
+
+def test_nothing_is_written_by_templates_of_a_backup(site: Site) -> None:
+    site.daemon.templates = {"/../../root/x": {"when": ["start"], "template": "x.tpl"}}
+    site.restore(site.backup())
+    assert site.daemon.templates == {}
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    """An empty member of an archive."""
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname = kind, target
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("backup/container/metadata.yaml", tarfile.SYMTYPE),
+        ("backup/container/metadata.yaml", tarfile.LNKTYPE),
+        ("./backup/container/templates/x.tpl", tarfile.SYMTYPE),
+        ("backup/container/rootfs", tarfile.SYMTYPE),
+        ("backup/container//templates", tarfile.SYMTYPE),
+        ("backup/snapshots/s1/metadata.yaml", tarfile.SYMTYPE),
+        ("backup/container/x\nbackup", tarfile.SYMTYPE),
+        ("backup/container/disk", tarfile.BLKTYPE),
+        ("backup/container/pipe", tarfile.FIFOTYPE),
+    ],
+)
+def test_nothing_beside_the_guests_files_is_a_link(site: Site, name: str, kind: bytes) -> None:
+    error = site.refused(site.backup(also=(member(name, kind, "/etc/passwd"),)))
+    assert error.reason == "BackupRefused"
+    assert "link or a device" in error.message
+    assert "\n" not in error.message
+    assert site.daemon.changes == []
+
+
+def test_a_guests_files_may_be_what_they_like(site: Site) -> None:
+    inside = ("backup/container/rootfs/bin", "backup/snapshots/s1/rootfs/lib", "backup/container/rootfs/a b\n/c")
+    links = tuple(member(name, tarfile.SYMTYPE, "/etc") for name in inside)
+    plain = member("backup/container/metadata.yaml"), member("backup/container", tarfile.DIRTYPE)
+    site.restore(site.backup(also=(*plain, *links, member("backup/container/rootfs/dev/x", tarfile.CHRTYPE))))
+    assert list(site.daemon.instances) == [BOX]
 
 
 def test_a_failed_import_is_told_and_leaves_nothing(site: Site) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from containarium.model import marks
 from containarium.model.observed import InstanceStatus
+from containarium.plan.conditions import summarise
 from containarium.plan.decision import Verb
 from containarium.plan.planner import make_plan
 from containarium.simulate.somebody import Somebody
@@ -111,6 +112,16 @@ def test_a_suspended_environment_is_left_alone_and_not_retired() -> None:
     result = site.run()
     assert result.last.suspended == ("alice",)
     assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+    assert summarise(result.last, result.observed)["alice"][0].message == "left alone because its manifest says so"
+
+
+def test_who_was_suspended_on_the_host_is_told_apart_from_whose_manifest_says_so() -> None:
+    site = Site(manifest("alice"))
+    site.run()
+    Somebody(site.world).set_config(BOX, marks.SUSPENDED, "2026-11-22T12:00:00+00:00")
+    result = site.run()
+    (ready, *_) = summarise(result.last, result.observed)["alice"]
+    assert ready.message == "left alone since 2026-11-22T12:00:00+00:00, until containarium resume alice"
 
 
 def test_an_environment_placed_elsewhere_is_neither_made_nor_retired_here() -> None:

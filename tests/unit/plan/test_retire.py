@@ -10,8 +10,11 @@ import pytest
 from containarium.model import marks
 from containarium.model.observed import InstanceStatus
 from containarium.model.problem import Location, Problem
+from containarium.model.status import ConditionStatus
+from containarium.plan.conditions import summarise
 from containarium.plan.decision import Suspicion, Verb
 from containarium.plan.planner import make_plan
+from containarium.plan.render import summary
 from containarium.plan.retire import policy
 from containarium.reconcile.cycle import Settings, converge
 from containarium.simulate.faults import Fail, Scripted
@@ -161,6 +164,105 @@ def test_an_expired_environment_retires_on_the_day_after() -> None:
     assert site.run().first.unsafe
     site.declare(manifest("alice", expires="2026-11-22"), manifest("bob"))
     assert site.run().done[0].reason == "expired on 2026-11-22"
+    assert site.world.instances[BOX].status is InstanceStatus.STOPPED
+
+
+def expired_and_retired(**deletion: Any) -> Site:
+    site = settled("bob", "carol")
+    site.declare(*site.load.manifests, manifest("alice", expires="2026-11-22", deletion=deletion))
+    assert site.run().converged
+    site.wait(days=1)
+    assert site.run().converged
+    assert site.world.instances[BOX].config[marks.RETIRED]
+    return site
+
+
+def reworded(site: Site, **deletion: Any) -> None:
+    without(site, "alice")
+    site.declare(*site.load.manifests, manifest("alice", expires="2026-11-22", deletion=deletion))
+
+
+def test_a_longer_grace_in_an_expired_manifest_counts_even_on_the_last_day() -> None:
+    site = expired_and_retired(grace="7d")
+    site.wait(days=8)
+    reworded(site, grace="30d", backup=True)
+    (plan,) = site.run().done
+    assert plan.verb is Verb.UPDATE
+    config = site.world.instances[BOX].config
+    assert config[marks.RETIRED] == "2026-11-23T12:00:00+00:00"
+    assert config[marks.PRUNE_AFTER] == "2026-12-23T12:00:00+00:00"
+    assert config[marks.DELETION] == "Retire;30d;backup"
+    site.wait(days=30)
+    site.run()
+    assert BOX in site.world.backups
+
+
+def test_an_expired_manifest_that_says_retain_by_now_keeps_the_data() -> None:
+    site = expired_and_retired(grace="7d")
+    site.wait(days=8)
+    reworded(site, policy="Retain")
+    site.wait(days=3650)
+    assert site.run().converged
+    assert BOX in site.world.instances
+
+
+def test_protection_that_an_expired_manifest_asks_for_is_put_on_the_live_object_first() -> None:
+    site = expired_and_retired(grace="7d")
+    site.wait(days=8)
+    reworded(site, grace="7d", protect=True)
+    site.run()
+    assert site.world.instances[BOX].config["security.protection.delete"] == "true"
+    result = site.run()
+    assert [interlock.reason for interlock in result.last.interlocks] == [Suspicion.PROTECTED]
+    assert BOX in site.world.instances
+
+
+def test_a_mark_that_somebody_took_off_a_retained_instance_deletes_nothing() -> None:
+    site = settled("alice", "bob", deletion={"policy": "Retain"})
+    without(site, "alice")
+    site.run()
+    Somebody(site.world).unset_config(BOX, marks.DELETION)
+    site.wait(days=3650)
+    site.run()
+    assert BOX in site.world.instances
+
+
+def test_an_expired_manifest_of_which_nothing_is_here_is_said_to_be_expired() -> None:
+    site = settled("bob")
+    site.declare(*site.load.manifests, manifest("alice", expires="2026-11-01"))
+    result = site.run()
+    assert result.last.expired == ("alice",)
+    (ready,) = summarise(result.last, result.observed)["alice"]
+    assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "Expired")
+    assert "1 expired" in summary(result.last)
+
+
+def test_those_who_went_long_ago_make_the_share_that_may_go_no_larger() -> None:
+    names = [f"user{number}" for number in range(12)]
+    site = settled(*names)
+    without(site, *names[4:])
+    digest = site.run().first.interlocks[0].digest
+    site.run(approved=frozenset({digest}))
+    site.wait(days=1)
+    without(site, *names[2:])
+    plan = site.run().first
+    assert plan.unsafe, "two of the four that are still here, not of twelve"
+    assert site.world.instances["user2-container"].status is InstanceStatus.RUNNING
+
+
+@pytest.mark.parametrize("held", ["protected", "too many"])
+def test_whose_deletion_is_held_back_is_still_kept_out(held: str) -> None:
+    site = settled("alice", "bob", "carol", deletion={"protect": held == "protected"})
+    without(site, "alice")
+    site.run()
+    if held == "too many":
+        site.wait(days=1)
+        without(site, "bob")
+        site.run()
+    site.wait(days=30)
+    Somebody(site.world).start(BOX)
+    result = site.run()
+    assert result.last.interlocks
     assert site.world.instances[BOX].status is InstanceStatus.STOPPED
 
 

@@ -15,6 +15,7 @@ from containarium.model.host import RetryableError, TerminalError
 from containarium.model.observed import InstanceStatus
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.recovery import RECENT, Recovery
+from containarium.reconcile.requests import Requests, Taken
 from containarium.reconcile.wakeup import WakeUp
 from containarium.reconcile.workers import thread_pool
 from containarium.report.journal import Journal
@@ -74,7 +75,7 @@ class Quiet:
 class Running:
     """A daemon that runs in a thread."""
 
-    def __init__(self, folder: Path, *names: str, faults: Any = None) -> None:
+    def __init__(self, folder: Path, *names: str, faults: Any = None, **parts: Any) -> None:
         self.life = Living(Site(*(manifest(name) for name in names)))
         if faults is not None:
             self.life.site.host = SimulatedHost(self.life.site.world, faults)
@@ -94,6 +95,7 @@ class Running:
             self.wakeup,
             ticks=time.monotonic,
             recovery=recovery,
+            **parts,
         )
         self.thread = threading.Thread(target=self.daemon.run, daemon=True)
 
@@ -243,3 +245,75 @@ def test_work_that_does_not_end_does_not_keep_the_controller_from_ending() -> No
     assert life.workers.close(0.05) == {"alice"}
     life.pool.work()
     assert life.workers.close(0.05) == frozenset()
+
+
+def test_an_error_that_nobody_thought_of_ends_no_loop_and_is_told(start: Callable[..., Running]) -> None:
+    running = start("alice")
+    request(running)
+    observe, broken = running.life.site.host.observe, threading.Event()
+
+    def sometimes(*args: Any) -> Any:
+        if broken.is_set():
+            raise ZeroDivisionError
+        return observe(*args)
+
+    running.life.site.host.observe = sometimes  # type: ignore[method-assign, assignment]
+    broken.set()
+    running.wakeup.wake("incus")
+    running.until(lambda: "internal error (ZeroDivisionError)" in running.manager.text)
+    status = read(running.path)
+    assert status is not None
+    assert "ZeroDivisionError" in status.last_pass.error
+    broken.clear()
+    Somebody(running.world).stop(BOX)
+    assert request(running)["settled"]
+    assert running.world.instances[BOX].status is InstanceStatus.RUNNING
+
+
+@pytest.mark.parametrize("part", ["chores", "revision"])
+def test_a_part_that_fails_again_and_again_does_not_keep_the_rest_from_work(
+    start: Callable[..., Running], part: str
+) -> None:
+    failed = threading.Event()
+
+    def broken(*_clock: float) -> Any:
+        failed.set()
+        raise ZeroDivisionError
+
+    running = start("alice", **{part: broken})
+    running.until(failed.is_set)
+    running.until(lambda: "internal error" in running.log.lines)
+    running.until(
+        lambda: BOX in running.world.instances and running.world.instances[BOX].status is InstanceStatus.RUNNING
+    )
+    running.daemon.notice("soon")
+    running.until(lambda: running.world.instances[BOX].status is InstanceStatus.STOPPED, seconds=5.0)
+
+
+def test_a_request_waits_until_it_is_certain_who_leaves(start: Callable[..., Running]) -> None:
+    running = start("alice", "bob")
+    request(running)
+    running.life.site.declare(manifest("bob"))
+    time_goes_by = threading.Timer(0.5, running.life.wait, [3.0])
+    time_goes_by.start()
+    assert request(running)["settled"]
+    assert running.world.instances[BOX].status is InstanceStatus.STOPPED
+
+
+def test_a_reload_before_the_first_look_says_nothing_of_being_ready(start: Callable[..., Running]) -> None:
+    running = start("alice", faults=Scripted(looks={1: Fail("Down"), 2: Fail("Down")}))
+    running.until(lambda: "extend" in running.manager.told)
+    running.daemon.reload()
+    running.until(lambda: running.manager.told.count("extend") == 2)
+    assert "ready" not in running.manager.told
+    running.until(lambda: "ready" in running.manager.told)
+
+
+def test_every_request_up_to_a_ticket_is_taken_with_it() -> None:
+    requests = Requests()
+    first = requests.hurry(["alice"])
+    second = requests.hurry(["bob"])
+    taken = requests.take()
+    assert (taken.restart, taken.ticket, taken.hurry) == (frozenset({"alice", "bob"}), second, True)
+    assert first < second
+    assert requests.take() == Taken(frozenset(), frozenset(), hurry=False, reload=False, notice=None, ticket=second)

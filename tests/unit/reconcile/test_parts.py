@@ -157,8 +157,8 @@ def test_before_the_machine_goes_every_guest_of_ours_is_stopped_and_no_other() -
     life = settled("alice", "bob")
     Somebody(life.site.world).foreign_instance("gitlab", running=True)
     life.site.host.cancel()
-    late = stop_everybody(life.site.host, life.site.host.observe(), frozenset(), thread_pool)
-    assert late == ()
+    stopped = stop_everybody(life.site.host, life.site.host.observe(), frozenset(), thread_pool)
+    assert stopped == (("alice", "bob"), ())
     states = {name: instance.status for name, instance in life.site.world.instances.items()}
     assert states == {
         BOX: InstanceStatus.STOPPED,

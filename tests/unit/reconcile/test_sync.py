@@ -34,10 +34,10 @@ class Desk:
         )
         self.fields: dict[str, object] = {"repository": str(self.repository.path), "timeout": "30s"}
 
-    def sync(self, *, check: bool = False, wait: float = 0.0, **fields: object) -> Outcome:
+    def sync(self, *, check: bool = False, any_history: bool = False, wait: float = 0.0, **fields: object) -> Outcome:
         """Sync once."""
         config = SyncConfig.model_validate({**self.fields, **fields})
-        return sync(self.settings, config, lambda: NOW, check=check, wait=wait)
+        return sync(self.settings, config, lambda: NOW, check=check, any_history=any_history, wait=wait)
 
     def names(self) -> list[str]:
         """Who is declared in the folder of manifests now."""
@@ -420,6 +420,39 @@ def test_an_old_signed_tag_under_a_new_name_is_refused(desk: Desk, signers: Path
 
 def _revoked(allowed: Path) -> None:
     allowed.write_text("")
+
+
+def test_an_old_signed_commit_is_not_taken_over_again(desk: Desk, signers: Path) -> None:
+    old = desk.repository.commit("-S", config=_with(signers / "good"))
+    desk.sync()
+    desk.repository.write("environments/alice.yaml", (desk.settings.manifests / "alice.yaml").read_text() + "\n")
+    new = desk.repository.commit("-S", config=_with(signers / "good"))
+    assert desk.sync().applied == new
+    desk.repository.git("reset", "--quiet", "--hard", old)
+    for check in (True, False):
+        with pytest.raises(HostError, match=f"{old[:12]} of branch main does not follow {new[:12]}") as refused:
+            desk.sync(check=check)
+        assert refused.value.reason == "HistoryRefused"
+    found = revision(desk.settings)
+    assert (found.applied, found.tried) == (new, old)
+    assert "does not follow" in found.error
+    done = desk.sync(any_history=True)
+    assert (done.result, done.applied, done.history) == ("applied", old, "rewound")
+    assert desk.sync().result == "unchanged", "it is the one in use now"
+
+
+def test_nor_is_one_of_which_the_mirror_cannot_say_where_it_comes_from(desk: Desk, signers: Path) -> None:
+    old = desk.repository.commit("-S", config=_with(signers / "good"))
+    desk.repository.write("environments/README", "new")
+    new = desk.repository.commit("-S", config=_with(signers / "good"))
+    assert desk.sync().applied == new
+    shutil.rmtree(desk.settings.sync / "repository.git")
+    assert desk.sync().result == "unchanged"
+    shutil.rmtree(desk.settings.sync / "repository.git")
+    desk.repository.git("reset", "--quiet", "--hard", old)
+    with pytest.raises(HostError, match="does not follow"):
+        desk.sync()
+    assert revision(desk.settings).applied == new
 
 
 def test_a_signer_who_was_removed_may_no_longer(desk: Desk, signers: Path) -> None:

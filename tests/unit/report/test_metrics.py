@@ -235,8 +235,9 @@ def test_what_is_told_of_this_process(metrics: Metrics) -> None:
 def test_every_field_that_plan_can_name_is_known() -> None:
     """A field that plan/ gains and the table does not would be counted as "other"."""
     texts = [path.read_text() for path in Path(containarium.plan.__path__[0]).glob("*.py")]
-    named = {name for text in texts for name in re.findall(r'Change\(\s*"([a-z][\w.]*)"', text)}
-    assert {"account.keys", "guest.sudo", "spec.running"} <= named
+    made = re.compile(r'(?:Change|Lack)\((?:[A-Z]+(?:_[A-Z]+)*,)?\s*"([a-z][\w.]*)"')
+    named = {name for text in texts for name in made.findall(text)}
+    assert {"account.keys", "guest.sudo", "spec.running", "isolation.filters"} <= named
     books = {"backup", "retired"}  # what the controller notes for itself, never drift
     assert named - FIELDS - books == set()
     assert {field.name for field in CONFIG_FIELDS.values()} <= FIELDS

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from containarium.model.action import Action, StartInstance
+from containarium.model.host import HostError, RetryableError
 from containarium.plan.decision import EnvironmentPlan
 from containarium.report import statusfile
 from containarium.report.events import Event, Reason
@@ -46,11 +47,21 @@ class Lines:
 
 
 @dataclass
+class Failure:
+    """Why it is over."""
+
+    action: str
+    error: HostError
+
+
+@dataclass
 class Ended:
     """Work that is over."""
 
     plan: EnvironmentPlan
     seconds: float = 1.5
+    surprise: BaseException | None = None
+    failure: Failure | None = None
 
 
 @dataclass
@@ -138,6 +149,19 @@ def test_a_failure(desk: Desk) -> None:
     desk.passed(troubles={"alice": trouble})
     assert desk.events == [("Failed", "alice", "")]
     assert desk.lines.of("failed") == ["warning"]
+
+
+def test_what_was_ended_early_is_neither_done_nor_trouble(desk: Desk) -> None:
+    """As the machine is about to go away: nobody is told that it was mended."""
+    Somebody(desk.site.world).give_shell("bob")
+    desk.passed()
+    plan = snapshot(desk.site).plan
+    assert plan is not None
+    cut_short = Failure("EnsureAccount", RetryableError("it was ended early", reason="Cancelled"))
+    desk.reporter.ended(Ended(plan.environments[0], failure=cut_short), None)
+    assert desk.events == [("DriftFound", "bob", "")]
+    assert (desk.lines.of("done"), desk.lines.of("failed"), desk.lines.of("ended early")) == ([], [], ["info"])
+    assert samples(desk.reporter.metrics)['containarium_drift_repaired_total{field="account.shell"}'] == 0
 
 
 def test_a_controller_that_starts_again_tells_what_changed_meanwhile(desk: Desk) -> None:

@@ -24,6 +24,7 @@ from containarium.model.marks import ENVIRONMENT
 
 _CARRIES_INSTANCES = frozenset({"package", "incus folder", "pool", "bridge", "daemon", "unit", "incus setting"})
 """What instances that are not ours may live on."""
+_LOCKS = ("lock", "accounts.lock", "keys.lock")
 _NEEDS_INCUS = frozenset({"pool", "bridge", "acl", "acl on bridge", "incus setting"})
 
 
@@ -110,9 +111,11 @@ def _folder(context: Context, item: Made) -> str:
     if folder == settings.state:
         return ""  # holds the receipt itself: see forget_state
     if folder == settings.runtime:
-        for name in ("accounts.lock", "lock", "sshd-reload-pending", "sshd_config", "status.json", "control.sock"):
+        for name in (*_LOCKS, "sshd-reload-pending", "sshd_config", "status.json", ".status.json.new", "control.sock"):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "probe", ignore_errors=True)
+        (folder / "approvals.json").unlink(missing_ok=True)
+        for name in ("probe", "restore"):
+            shutil.rmtree(folder / name, ignore_errors=True)
     try:
         folder.rmdir()
     except FileNotFoundError:
