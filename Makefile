@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+# Disposable hosts wait more than they work: three keep two processors busy.
+HOSTS ?= 3
 IMPORT_CACHE ?= .import_linter_cache
 SCHEMAS := environment
 
@@ -32,7 +34,7 @@ quickstart-clean: .venv/.compiled ## remove all that quickstart made, and nothin
 .PHONY: test
 test: .venv/.dev .venv/.compiled ## all tests; those on real hosts need root on Linux
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not e2e"
-	$(PYTEST) -m e2e
+	$(PYTEST) -n $(HOSTS) --dist loadfile --durations 10 -m e2e
 
 # --- while developing ---
 
@@ -42,7 +44,7 @@ test-unit: .venv/.dev .venv/.compiled ## the fast half: unit, property and simul
 
 .PHONY: test-e2e
 test-e2e: .venv/.dev .venv/.compiled ## the half that runs on real, disposable hosts
-	$(PYTEST) -m e2e
+	$(PYTEST) -n $(HOSTS) --dist loadfile --durations 10 -m e2e
 
 .PHONY: soak
 soak: .venv/.dev .venv/.compiled ## property tests with many more examples
