@@ -26,7 +26,8 @@ _LARGEST = 16 << 20
 _NO_REVISION = Revision()
 _RESTING = frozenset({"Suspended", "Retired"})
 """Conditions in which nobody expects an environment to be ready."""
-_ELSEWHERE = "Elsewhere"
+_NOT_HERE = frozenset({"Elsewhere", "Expired"})
+"""Reasons for which an environment is not to be here, though a manifest names it."""
 _PASSING = frozenset({"Settling"})
 """Interlocks that end by themselves."""
 
@@ -59,8 +60,8 @@ class EnvironmentStatus:
 
     @property
     def expected(self) -> bool:
-        """Whether it ought to be ready here: not suspended, not retired, not placed elsewhere."""
-        return self.ready.reason != _ELSEWHERE and not any(self.has(kind) for kind in _RESTING)
+        """Whether it ought to be ready here: not suspended, not retired, not expired, not placed elsewhere."""
+        return self.ready.reason not in _NOT_HERE and not any(self.has(kind) for kind in _RESTING)
 
     def has(self, kind: str) -> bool:
         """Whether a condition of this type is true."""

@@ -144,6 +144,16 @@ def test_retired_and_suspended_are_not_expected_to_be_ready(site: Site) -> None:
     assert found.well
 
 
+def test_who_has_expired_and_left_no_trace_is_told_and_expected_by_nobody(site: Site) -> None:
+    site.declare(manifest("alice"), manifest("bob"), manifest("dave", expires="2026-01-01"))
+    site.run()
+    found = status(site)
+    assert {e.name: (e.ready.reason, e.expected) for e in found.environments if not e.expected} == {
+        "dave": ("Expired", False)
+    }
+    assert found.well
+
+
 def told(site: Site, **known: object) -> str:
     return sentence(snapshot(site, **known))
 
