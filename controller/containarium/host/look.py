@@ -9,7 +9,7 @@ import hashlib
 import re
 import stat
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -30,6 +30,8 @@ FILE_LIMIT = 1024 * 1024
 _STATUS_LIMIT = 32 * 1024 * 1024
 _SUDOERS_LIMIT = 4096
 _API_WORKERS = 8
+_API_DEADLINE = 40.0
+"""Seconds for all that have to be asked over the API, together: the service manager's patience is longer."""
 _SSH_UNITS = (("multi-user", "ssh.service"), ("sockets", "ssh.socket"), ("multi-user", "sshd.service"))
 _DOCKER_UNITS = (("multi-user", "docker.service"),)
 _T = TypeVar("_T")
@@ -64,8 +66,9 @@ class _Reader(Protocol):
 class GuestLook:
     """Reads the inside of running guests of ours. Remembers what it parsed of files that have not changed since."""
 
-    def __init__(self, incus: Incus, settings: HostSettings) -> None:
+    def __init__(self, incus: Incus, settings: HostSettings, deadline: float = _API_DEADLINE) -> None:
         self._incus = incus
+        self._deadline = deadline
         self._pools = settings.incus_dir / "storage-pools"
         self._pool = settings.pool
         self._caches: dict[str, _Cache] = {}
@@ -97,11 +100,17 @@ class GuestLook:
             except OSError:  # the pool is mounted elsewhere, or the guest stopped meanwhile
                 hidden[name] = user
         if hidden:
-            with ThreadPoolExecutor(max_workers=_API_WORKERS, thread_name_prefix="look") as pool:
-                for name, guest in zip(hidden, pool.map(self._asked, hidden, hidden.values()), strict=True):
-                    if guest is not None:
-                        guests[name] = guest
+            guests.update(self._ask_all(hidden))
         return guests
+
+    def _ask_all(self, hidden: Mapping[str, str]) -> dict[str, Guest]:
+        """Those guests that answer in time: however many hang, a look ends."""
+        pool = ThreadPoolExecutor(max_workers=_API_WORKERS, thread_name_prefix="look")
+        asked = {name: pool.submit(self._asked, name, user) for name, user in hidden.items()}
+        wait(asked.values(), timeout=self._deadline)
+        pool.shutdown(wait=False, cancel_futures=True)
+        answers = {name: answer.result() for name, answer in asked.items() if answer.done() and not answer.cancelled()}
+        return {name: guest for name, guest in answers.items() if guest is not None}
 
     def _asked(self, name: str, user: str) -> Guest | None:
         """The guest as Incus' file API shows it. Slow, so only for what the host's file system does not show."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,3 +141,21 @@ def test_a_wanted_service_without_a_unit_is_not_enabled(look: GuestLook, rootfs:
 def test_a_sudo_rule_that_others_can_write_does_not_count(look: GuestLook, rootfs: Path) -> None:
     (rootfs / sudoers_path("alice")[1:]).chmod(0o660)
     assert not seen(look).sudo
+
+
+def test_guests_that_hang_over_the_api_do_not_hold_up_the_look(settings: HostSettings, tmp_path: Path) -> None:
+    ended = threading.Event()
+    path = tmp_path / "silent.socket"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen(50)
+        incus = Incus(replace(settings, incus_socket=path), timeout=20.0)
+        look = GuestLook(incus, settings, deadline=0.2)
+        many = {f"g{n}": replace(instance(), name=f"g{n}") for n in range(30)}
+
+        def run() -> None:
+            assert look.inside(many) == {}
+            ended.set()
+
+        threading.Thread(target=run, daemon=True).start()
+        assert ended.wait(10), "it waits for every one of them"
