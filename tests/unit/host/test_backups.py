@@ -162,6 +162,7 @@ class Site:
         self.now = NOW
         self.told: list[str] = []
         self.measured = 0
+        self.apparent = 0
 
     def save(self) -> Path:
         incus = Incus(self.settings, timeout=5.0, cancellation=self.cancellation)
@@ -183,7 +184,8 @@ class Site:
 
     def _run(self, args: Sequence[str], **_options: Any) -> Completed:
         assert args[0] == "du"
-        return Completed(0, f"{self.measured}\t{args[-1]}\n", "")
+        found = self.apparent if "--apparent-size" in args else self.measured
+        return Completed(0, f"{found}\t{args[-1]}\n", "")
 
 
 @pytest.fixture
@@ -202,6 +204,14 @@ def test_a_backup_is_whole_private_and_checked(site: Site) -> None:
     assert stat.S_IMODE(site.folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in site.folder.iterdir()} == {0o600}
     assert not site.daemon.exports, "Incus keeps no copy"
+
+
+def test_one_that_is_nearly_all_holes_is_not_exported(site: Site) -> None:
+    site.apparent = 4 << 40
+    assert site.refused() == "BackupTooSparse"
+    assert site.daemon.made == []
+    site.apparent = 100 << 30
+    assert site.save().exists()
 
 
 def test_any_pool_can_take_it_back_and_incus_forgets_one_that_nobody_fetches(site: Site) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from containarium.host import approvals
 from containarium.host.command import Completed
 from containarium.host.firewall import Firewall, firewall_file, rules, units
 from containarium.host.incus import Incus
+from containarium.host.lock import only_controller
 from containarium.host.prepare import network, storage
 from containarium.host.prepare.access import folders, jail
 from containarium.host.prepare.kernel import subordinate_ids, sysctls
@@ -19,6 +21,8 @@ from containarium.host.prepare.receipt import Made, Receipt
 from containarium.host.prepare.steps import Context
 from containarium.host.prepare.undo import undo
 from containarium.model.host import TerminalError, silent
+from containarium.plan.decision import Interlock, Suspicion
+from tests.builders import NOW
 from tests.unit.host.etcfiles import FakeRun, jump_line, settings, write_etc
 
 DEB822 = """# comment
@@ -269,6 +273,18 @@ def test_folders_have_their_modes_whatever_the_umask(tmp_path: Path) -> None:
 
 
 # -- receipt, undo
+
+
+def test_what_runs_have_left_in_the_runtime_folder_goes_with_it(tmp_path: Path) -> None:
+    write_etc(tmp_path)
+    context = _context(tmp_path)
+    folders(context)
+    runtime = context.settings.runtime
+    with only_controller(runtime), only_controller(runtime / "restore"):
+        approvals.approve(runtime, Interlock(Suspicion.BUDGET, "", "", ("alice",)), "retire", NOW)
+    (runtime / "probe" / "killed").mkdir(parents=True)
+    assert [step.warning for step in undo(context)] == [""] * 6
+    assert not runtime.exists()
 
 
 def test_the_receipt_is_merged_over_runs(tmp_path: Path) -> None:
