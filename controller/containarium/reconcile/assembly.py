@@ -38,6 +38,7 @@ from containarium.reconcile.recovery import Recovery
 from containarium.reconcile.revision import revision
 from containarium.reconcile.rhythm import Rhythm
 from containarium.reconcile.senses import Senses
+from containarium.reconcile.serving import Serving
 from containarium.reconcile.wakeup import WakeUp
 from containarium.reconcile.workers import Workers, thread_pool
 from containarium.report import log
@@ -98,12 +99,10 @@ def run(settings: HostSettings, options: Options) -> None:
         reporter = Reporter(settings.status, Journal(settings.events), metrics, logger, stale_after=stale_after)
         assembled = _assemble(settings, options, reporter)
         daemon, wakeup, lifecycle = assembled.daemon, assembled.wakeup, assembled.lifecycle
-        if options.metrics:
-            answers = Answers(metrics.render, CONTENT_TYPE, reporter.stale, reporter.unready)
-            health = Health(options.metrics, answers)
-            logger.info("metrics served", address=health.start())
-            stack.callback(health.close)
-        senses: list[_Sense] = [lifecycle, _watch(settings, options, wakeup, logger), *_spot(options, daemon, logger)]
+        answers = Answers(metrics.render, CONTENT_TYPE, reporter.stale, reporter.unready)
+        serving = _serving(options, answers, logger)
+        clouds = _spot(options, daemon, logger)
+        senses: list[_Sense] = [*serving, lifecycle, _watch(settings, options, wakeup, logger), *clouds]
         for sense in senses:
             sense.start()
             stack.callback(sense.stop)
@@ -214,6 +213,15 @@ class _Approvals:
             self._reporter.record([Told(Reason.APPROVAL_USED, message=text)])
         self._heard = found
         return found
+
+
+def _serving(options: Options, answers: Answers, logger: log.Logger) -> Iterator[Serving]:
+    if options.metrics:
+        yield Serving(
+            partial(Health, options.metrics, answers),
+            lambda address: logger.info("metrics served", address=address),
+            lambda error: logger.error("metrics not served", error=error),
+        )
 
 
 def _recovered(reporter: Reporter) -> float | None:
