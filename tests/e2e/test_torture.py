@@ -285,3 +285,25 @@ def test_a_slow_environment_holds_up_nobody(site: LivingSite) -> None:
         assert "tree" not in site.inside("fred", "sh", "-c", "ls /usr/bin").stdout.split()
     site.wait_ready(*CROWD)
     assert site.inside("fred", "tree", "--version").returncode == 0
+
+
+_SAY_READY = """
+use IO::Socket::UNIX;
+my $incus = IO::Socket::UNIX->new(Peer => '/dev/incus/sock') or die;
+print $incus "PATCH /1.0 HTTP/1.0\\r\\nHost: x\\r\\nContent-Length: 17\\r\\n\\r\\n", '{"state":"Ready"}';
+print scalar <$incus>;
+"""
+
+
+def test_a_guest_cannot_get_out_of_sight(site: LivingSite) -> None:
+    """Its root may tell Incus that it is in another state."""
+    said = site.inside("dora", "perl", "-e", _SAY_READY).stdout
+    assert "200 OK" in said
+    assert site.environment("dora").status == "Ready"
+    site.inside("dora", "rm", "-rf", "/home/dora/.ssh")
+    site.declare("dora", resources={"disk": "1GiB", "memory": "600MiB"})
+    site.until_facts("dora", "600 MiB", lambda facts: facts.config["limits.memory"] == "600MiB")
+    site.wait_ready("dora")
+    site.wait_login("dora", site.export("dora"))
+    site.host.incus("restart", "--force", instance_of("dora"))
+    site.wait_ready("dora")

@@ -16,7 +16,7 @@ from containarium.host.guestkeys import GuestKeys
 from containarium.host.guestpackages import Packages
 from containarium.host.guestuser import GuestUsers
 from containarium.host.incus import Incus
-from containarium.host.instances import Instances
+from containarium.host.instances import Instances, runs
 from containarium.model import action as act
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, WaitingError, silent
 
@@ -44,7 +44,7 @@ class GuestHands:
     def execute(self, action: act.InstanceAction, progress: Progress = silent) -> None:
         """Carry out one action in a running guest of ours. Raises HostError."""
         there = self._instances.owned(action.instance, action.environment).value
-        if there.get("status") != "Running":
+        if not runs(there):
             raise WaitingError(
                 f"{action.instance} is not running ({there.get('status')})",
                 remedy="it is tried again once it runs",

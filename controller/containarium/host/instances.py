@@ -145,7 +145,7 @@ class Instances:
         if action.devices:
             body["devices"] = {name: dict(device) for name, device in action.devices.items()}
         nics = [name for name, device in action.devices.items() if device.get("type") == "nic"]
-        if before.value.get("status") != "Running":
+        if not runs(before.value):
             nics = []
         try:
             self._incus.patch("instances", action.instance, body=body, etag=before.etag)
@@ -154,7 +154,7 @@ class Instances:
                 self._filters.check(action.instance, {name: action.devices[name] for name in nics}, error.message)
             raise
         self._filters.check(action.instance, {name: action.devices[name] for name in nics})
-        if limits.KEY in action.config and before.value.get("status") == "Running":
+        if limits.KEY in action.config and runs(before.value):
             self._processors.settle(action.instance, action.config[limits.KEY])
 
     def _remove(self, name: str, there: Mapping[str, Any]) -> None:
@@ -203,7 +203,7 @@ class Instances:
 def parse(raw: Mapping[str, Any]) -> Instance:
     """An instance of Incus' answer as the model has it."""
     try:
-        status = InstanceStatus(raw["status"])
+        status = InstanceStatus.RUNNING if runs(raw) else InstanceStatus(raw["status"])
     except ValueError:
         status = InstanceStatus.OTHER
     addresses = [
@@ -220,6 +220,14 @@ def parse(raw: Mapping[str, Any]) -> Instance:
         created_at=raw.get("created_at", ""),
         last_used_at=raw.get("last_used_at", ""),
     )
+
+
+def runs(raw: Mapping[str, Any]) -> bool:
+    """Whether an instance, or the state of one, is running in Incus' own words.
+
+    Ready is running, too: a guest's root can say so over /dev/incus, and must not get out of sight by it.
+    """
+    return raw.get("status") in ("Running", "Ready")
 
 
 def half_born(raw: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from containarium.host.cancel import CancelledError
 from containarium.host.incus import Incus
-from containarium.host.instances import Instances, half_born
+from containarium.host.instances import Instances, half_born, runs
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 
 _START_TIMEOUT = 60.0
@@ -42,10 +42,9 @@ class Power:
                 remedy="the next apply makes it anew",
                 reason="HalfBorn",
             )
-        status = there.get("status")
-        if status == "Frozen":
+        if there.get("status") == "Frozen":
             self._state(name, "unfreeze", _START_TIMEOUT)
-        elif status != "Running":
+        elif not runs(there):
             progress(f"starting {name}")
             self._start(name)
         networked = any(device.get("type") == "nic" for device in (there.get("expanded_devices") or {}).values())
@@ -116,7 +115,7 @@ class Power:
         while True:
             self._incus.cancellation.sleep(pause)
             state = self._incus.get("instances", name, "state")
-            if state.get("status") != "Running" or not state.get("pid"):
+            if not runs(state) or not state.get("pid"):
                 raise RetryableError(
                     f"{name} started, but its init exited at once",
                     remedy="most often a host limit: set fs.inotify.max_user_instances=1048576 and "

@@ -9,12 +9,12 @@ from unittest.mock import Mock
 import pytest
 
 from containarium.host.incus import Incus, Versioned
-from containarium.host.instances import Instances, half_born, parse
+from containarium.host.instances import Instances, half_born, parse, runs
 from containarium.host.leases import parse_leases, parse_reservation
 from containarium.host.power import has_address
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.action import DeleteInstance
+from containarium.model.action import DeleteInstance, UpdateInstance
 from containarium.model.host import RetryableError
 from containarium.model.observed import InstanceStatus
 
@@ -39,6 +39,24 @@ def test_parse() -> None:
     assert found.addresses == ("192.0.2.7",)
     assert found.devices == {"root": {"type": "disk"}}
     assert parse({"name": "x", "status": "Moving", "config": None}).status is InstanceStatus.OTHER
+
+
+def test_a_guest_that_calls_itself_ready_runs_like_any_other() -> None:
+    """Its root may say so, over the guest's own interface to Incus."""
+    assert parse({"name": "x", "status": "Ready"}).status is InstanceStatus.RUNNING
+    assert runs({"status": "Ready"})
+    assert runs({"status": "Running"})
+    assert not runs({"status": "Frozen"})
+
+
+def test_the_filters_of_a_guest_that_calls_itself_ready_are_checked() -> None:
+    there = {"name": "alice-container", "status": "Ready", "config": {marks.ENVIRONMENT: "alice"}, "devices": {}}
+    incus, filters = Mock(spec=Incus), Mock()
+    incus.get_versioned.return_value = Versioned(there, "etag")
+    nic = {"type": "nic", "security.mac_filtering": "true"}
+    update = UpdateInstance(environment="alice", instance="alice-container", devices={"eth0": nic})
+    Instances(incus, filters, HostSettings(incus_dir=Path("/nonexistent"))).update(update)
+    filters.check.assert_called_once_with("alice-container", {"eth0": nic})
 
 
 @pytest.mark.parametrize(

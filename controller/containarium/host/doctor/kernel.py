@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from containarium.host.doctor.finding import PREPARE, Finding, Patient, fail, ok, warn
+from containarium.host.instances import runs
 from containarium.host.passwd import read_subordinate_ids
 from containarium.host.prepare.daemons import lxcfs_is_mounted
 from containarium.host.prepare.kernel import SYSCTLS, read_sysctl
@@ -30,7 +31,7 @@ def sysctls(_patient: Patient) -> Iterator[Finding]:
 def inotify(patient: Patient) -> Iterator[Finding]:
     """Further guests would start and stop again, silently."""
     limit = read_sysctl("fs.inotify.max_user_instances") or 0
-    running = sum(1 for item in patient.incus.get("instances", recursion="1") or [] if item["status"] == "Running")
+    running = sum(1 for item in patient.incus.get("instances", recursion="1") or [] if runs(item))
     if (running + 5) * _PER_GUEST > limit:
         yield fail(
             "inotify",
