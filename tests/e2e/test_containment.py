@@ -127,7 +127,10 @@ def test_nothing_of_a_box_is_left_running_outside_of_its_limits(pair: Pair) -> N
     """
 
     def strays(name: str) -> list[str]:
-        first = _maps(pair, name, "uid")[0][1]
+        maps = _maps(pair, name, "uid")
+        if not maps:
+            return ["its init is not there at this moment"]
+        first = maps[0][1]
         shown = pair.site.host.run(["ps", "-eo", "uid=,pid=,cgroup="]).stdout
         lines = [line.split(maxsplit=2) for line in shown.splitlines()]
         ours = [groups for uid, _, groups in lines if first <= int(uid) < first + RANGE]
