@@ -41,3 +41,15 @@ def spread(samples: Sequence[float]) -> str:
     """Median with minimum and maximum, in milliseconds."""
     low, middle, high = (1000 * value for value in (min(samples), median(samples), max(samples)))
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def percentile(samples: Sequence[float], percent: int) -> float:
+    """The sample that so many percent of all do not exceed."""
+    ordered = sorted(samples)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def quantiles(samples: Sequence[float]) -> tuple[str, str, str]:
+    """Median, 99th percentile and maximum, in milliseconds."""
+    middle, late, most = (1000 * value for value in (median(samples), percentile(samples, 99), max(samples)))
+    return f"{middle:.0f}", f"{late:.0f}", f"{most:.0f}"
