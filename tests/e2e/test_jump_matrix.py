@@ -130,7 +130,7 @@ def test_a_local_forward_reaches_nothing(ground: Ground, attempt: Attempt) -> No
         answer = ground.probe(LAPTOP, "connect", "127.0.0.1", "17001")
         assert answer == {"result": "connected", "said": ""}, "ssh takes the connection and hangs up"
         assert re.search(attempt.says, _said(ssh), re.MULTILINE)
-    wait_until(f"log of {attempt.logged}", lambda: _logged(ground, attempt.logged), timeout=5)
+    wait_until(f"log of {attempt.logged}", lambda: _logged(ground, attempt.logged), timeout=30)
 
 
 def _logged(ground: Ground, pattern: str) -> bool:

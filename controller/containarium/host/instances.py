@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from containarium.host import processors as limits
+from containarium.host.idmaps import Idmaps
 from containarium.host.incus import Incus, Versioned
 from containarium.host.nicfilters import NicFilters
 from containarium.host.settings import HostSettings
@@ -33,6 +34,7 @@ class Instances:
         self._pools = settings.incus_dir / "storage-pools"
         self._filters = filters
         self._processors = limits.Processors(incus)
+        self._idmaps = Idmaps(incus)
 
     def all(self) -> dict[str, Instance]:
         """Every instance, ours and foreign, by name. One request."""
@@ -135,7 +137,13 @@ class Instances:
             "source": dict(source),
         }
         progress(f"creating {action.instance}")
-        self._incus.post("instances", body=body, timeout=CREATE_TIMEOUT, progress=progress)
+        self._incus.wait(self._idmaps.begin(body), CREATE_TIMEOUT, progress)
+        if other := self._idmaps.shared_with(action.instance):
+            # Nobody was ever in it; better none than one whose root is somebody else's as well.
+            self._remove(action.instance, self.owned(action.instance, action.environment).value)
+            raise RetryableError(
+                f"Incus gave {action.instance} the ids of {other}", remedy="it is made again", reason="SharedIds"
+            )
 
     def _patch(self, action: UpdateInstance | AdoptInstance, before: Versioned) -> None:
         _refuse_shrinking(action, before.value)
