@@ -16,6 +16,7 @@ from containarium.model.host import HostError, TerminalError
 
 BASE = "volatile.idmap.base"
 """The first of a guest's ids, on the instance."""
+ISOLATED = "security.idmap.isolated"
 _PATIENCE = 5.0
 """Seconds; a row that is not there by then waits for something else, such as a remote image."""
 _PAUSE = 0.02
@@ -32,6 +33,8 @@ class Idmaps:
         """Begin to create an instance; returns the operation as soon as the ids of the instance are written down."""
         with self._lock:
             operation = str(self._incus.begin("instances", body=body)["id"])
+            if str(body["config"].get(ISOLATED)).lower() != "true":
+                return operation
             deadline = time.monotonic() + _PATIENCE
             while not self._written(str(body["name"]), operation) and time.monotonic() < deadline:
                 time.sleep(_PAUSE)
@@ -56,4 +59,6 @@ class Idmaps:
 
 
 def _base(raw: Mapping[str, Any]) -> str:
-    return str((raw.get("config") or {}).get(BASE, ""))
+    """Where its own ids begin; empty where it has none yet, or is not to have any of its own."""
+    config = {**(raw.get("config") or {}), **(raw.get("expanded_config") or {})}
+    return str(config.get(BASE, "")) if str(config.get(ISOLATED)).lower() in ("true", "1", "yes", "on") else ""

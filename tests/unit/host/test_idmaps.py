@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from containarium.host.idmaps import BASE, Idmaps
+from containarium.host.idmaps import BASE, ISOLATED, Idmaps
 from containarium.host.instances import Instances
 from containarium.host.settings import HostSettings
 from containarium.model import marks
@@ -50,7 +50,7 @@ def test_creations_that_begin_together_get_ids_of_their_own() -> None:
     incus = Hasty()
     idmaps = Idmaps(incus)  # type: ignore[arg-type]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: idmaps.begin({"name": f"g{n}", "config": {}}), range(8)))
+        list(pool.map(lambda n: idmaps.begin({"name": f"g{n}", "config": {ISOLATED: "true"}}), range(8)))
     time.sleep(0.1)
     bases = [row["config"][BASE] for row in incus.rows.values()]
     assert len(set(bases)) == 8
@@ -60,8 +60,8 @@ def test_creations_that_begin_together_get_ids_of_their_own() -> None:
 def test_one_that_was_given_anothers_ids_is_removed_before_anybody_is_in_it() -> None:
     box = "alice-container"
     rows = [
-        {"name": box, "status": "Stopped", "config": {BASE: "7", marks.ENVIRONMENT: "alice", "volatile.uuid": "x"}},
-        {"name": "bob-container", "status": "Running", "config": {BASE: "7"}},
+        {"name": box, "status": "Stopped", "config": {BASE: "7", ISOLATED: "true", marks.ENVIRONMENT: "alice"}},
+        {"name": "bob-container", "status": "Running", "config": {BASE: "7", ISOLATED: "true"}},
     ]
     incus = Mock()
     incus.begin.return_value = {"id": "op"}
