@@ -16,6 +16,7 @@ from containarium.simulate.faults import Crash, Kill, Scripted, Seeded
 from containarium.simulate.host import SimulatedHost, boundaries
 from containarium.simulate.somebody import Somebody
 from tests.builders import Site, load, manifest, public_key
+from tests.property.meddling import meddle_with_account
 
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 names = st.sampled_from(NAMES)
@@ -99,14 +100,7 @@ class Reconciling(RuleBasedStateMachine):
                 ]
             acts[what % len(acts)]()
         if account is not None and account.group == marks.JUMP_GROUP:
-            tricks: list[Any] = [
-                lambda: self.somebody.give_shell(name),
-                lambda: self.somebody.append_host_key(name, public_key("mallory")),
-                lambda: self.somebody.remove_account(name),
-                lambda: self.somebody.remove_shadow(name),
-                lambda: self.somebody.remove_host_keys(name),
-            ]
-            tricks[what % len(tricks)]()
+            meddle_with_account(self.somebody, name, what)
 
     @rule()
     def reboot(self) -> None:

@@ -38,6 +38,7 @@ from containarium.simulate.host import SimulatedHost
 from containarium.simulate.somebody import Somebody
 from tests.builders import Site, load, manifest, public_key
 from tests.living import Living
+from tests.property.meddling import meddle_with_account
 
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 FOREIGN = ("erin", "frank")
@@ -270,14 +271,7 @@ class Reconciling(RuleBasedStateMachine):
                 ]
             acts[what % len(acts)]()
         if account is not None and account.group == marks.JUMP_GROUP:
-            tricks: list[Any] = [
-                lambda: self.somebody.give_shell(name),
-                lambda: self.somebody.append_host_key(name, public_key("mallory")),
-                lambda: self.somebody.remove_account(name),
-                lambda: self.somebody.remove_shadow(name),
-                lambda: self.somebody.remove_host_keys(name),
-            ]
-            tricks[what % len(tricks)]()
+            meddle_with_account(self.somebody, name, what)
 
     @rule(doubtful=st.booleans())
     def pool(self, doubtful: bool) -> None:

@@ -7,12 +7,9 @@ import json
 import os
 import re
 import resource
-import socketserver
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.action import BackupInstance
 from containarium.model.host import HostError, RetryableError, TerminalError
+from tests.unit.host.unixhttp import UnixHandler, UnixServer, serving
 
 BOX = "alice-container"
 ACTION = BackupInstance(environment="alice", instance=BOX)
@@ -37,13 +35,11 @@ PLACE = f"/1.0/instances/{BOX}"
 EXPORT = f"{PLACE}/backups/containarium"
 
 
-class FakeIncus(socketserver.ThreadingUnixStreamServer):
+class FakeIncus(UnixServer):
     """One retired instance that can be exported, and what is asked of it."""
 
-    daemon_threads = True
-
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), _Handler)
+        super().__init__(path, _Handler)
         self.instance: dict[str, Any] = {
             "name": BOX,
             "status": "Stopped",
@@ -59,9 +55,6 @@ class FakeIncus(socketserver.ThreadingUnixStreamServer):
         self.announced: int | None = None
         self.during: Callable[[], None] = lambda: None
         """Somebody does this while the export is fetched."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up is no news."""
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         match method, path:
@@ -94,15 +87,7 @@ class FakeIncus(socketserver.ThreadingUnixStreamServer):
         return 404, "not found"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
+class _Handler(UnixHandler):
     def _answer(self) -> None:
         daemon = self.server
         assert isinstance(daemon, FakeIncus)
@@ -132,20 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def __getattr__(self, name: str) -> Callable[[], None]:
-        if name.startswith("do_"):
-            return self._answer
-        raise AttributeError(name)
-
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[FakeIncus]:
-    with FakeIncus(tmp_path / "unix.socket") as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(FakeIncus(tmp_path / "unix.socket")) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 class Site:

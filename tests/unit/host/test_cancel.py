@@ -26,6 +26,7 @@ from containarium.model import marks
 from containarium.model.host import HostError, Progress, RetryableError, silent
 from containarium.model.observed import Account
 from tests.unit.host.test_incus import Answer, Daemon, error, running, sync
+from tests.unit.host.unixhttp import serving
 
 LONG = 60.0
 """Seconds that a command or a wait would take if it were not ended; no test waits for them."""
@@ -150,12 +151,8 @@ def test_the_build_of_another_process_is_waited_for_no_longer(tmp_path: Path, ca
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with Daemon(tmp_path / "unix.socket") as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(Daemon(tmp_path / "unix.socket")) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import socketserver
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +16,7 @@ import pytest
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, RetryableError, TerminalError, WaitingError
+from tests.unit.host.unixhttp import UnixHandler, UnixServer, serving
 
 Answer = tuple[int, dict[str, str], bytes]
 ROOT = {
@@ -45,30 +43,17 @@ def running(description: str = "Creating instance") -> Answer:
     return 202, {}, json.dumps(body).encode()
 
 
-class Daemon(socketserver.ThreadingUnixStreamServer):
+class Daemon(UnixServer):
     """Answers each request from a table of functions; whatever is not in it is not found."""
 
-    daemon_threads = True
-
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), _Handler)
+        super().__init__(path, _Handler)
         self.answers: dict[tuple[str, str], Callable[[], Answer]] = {("GET", "/1.0"): lambda: sync(ROOT["metadata"])}
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up is no news."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
+class _Handler(UnixHandler):
     def _answer(self) -> None:
         daemon = self.server
         assert isinstance(daemon, Daemon)
@@ -85,20 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def __getattr__(self, name: str) -> Callable[[], None]:
-        if name.startswith("do_"):
-            return self._answer
-        raise AttributeError(name)
-
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with Daemon(tmp_path / "unix.socket") as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(Daemon(tmp_path / "unix.socket")) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

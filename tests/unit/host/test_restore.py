@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import socketserver
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,6 +21,7 @@ from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import HostError
 from containarium.model.observed import Account
+from tests.unit.host.unixhttp import UnixHandler, UnixServer, serving
 
 BOX, STAGING = "alice-container", "alice-restore"
 ADDRESS = "10.0.3.7"
@@ -48,13 +46,11 @@ def instance(name: str = BOX, **config: str) -> dict[str, Any]:
     }
 
 
-class FakeIncus(socketserver.ThreadingUnixStreamServer):
+class FakeIncus(UnixServer):
     """Instances by name, and everything that changed them."""
 
-    daemon_threads = True
-
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), _Handler)
+        super().__init__(path, _Handler)
         self.instances: dict[str, dict[str, Any]] = {}
         self.imported = instance(STAGING)
         """What comes out of any backup."""
@@ -63,9 +59,6 @@ class FakeIncus(socketserver.ThreadingUnixStreamServer):
         self.changes: list[str] = []
         self.received = b""
         self.failure = ""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up is no news."""
 
     def change(self, method: str, name: str, headers: Any, data: bytes) -> tuple[int, Any]:
         self.changes.append(f"{method} {name}".strip())
@@ -89,15 +82,7 @@ class FakeIncus(socketserver.ThreadingUnixStreamServer):
         return 200, None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
+class _Handler(UnixHandler):
     def _answer(self) -> None:
         daemon = self.server
         assert isinstance(daemon, FakeIncus)
@@ -128,11 +113,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
-
-    def __getattr__(self, name: str) -> Callable[[], None]:
-        if name.startswith("do_"):
-            return self._answer
-        raise AttributeError(name)
 
 
 class Site:
@@ -180,12 +160,8 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with FakeIncus(tmp_path / "unix.socket") as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(FakeIncus(tmp_path / "unix.socket")) as server:
         yield Site(server, tmp_path)
-        server.shutdown()
-        thread.join()
 
 
 def test_it_gets_its_name_last_of_all_and_starts_by_no_means(site: Site) -> None:
