@@ -57,7 +57,7 @@ def lives(pid: int) -> bool:
 
 
 def ended(pids: Path) -> bool:
-    """Whether all of these end. The kernel kills a grandchild a moment after it was told to; they would live a minute."""
+    """Whether all of these end: the kernel kills a grandchild a moment after it was told to."""
     deadline = time.monotonic() + 5.0
     while left := [pid for pid in map(int, pids.read_text().split()) if lives(pid)]:
         if time.monotonic() > deadline:
