@@ -1,55 +1,56 @@
-"""``make bench``: measure, print, and write tests/bench/README.md with the command that made each figure."""
+"""``make bench``: measure, keep what was measured, and write tests/bench/RESULTS.md of it.
+
+``make bench PARTS="living recovery"`` measures these parts only; the page keeps what the others found before.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 
 from tests.bench import living, noop, recovery, simulated
 from tests.bench.figures import Section
+from tests.bench.page import Found, keep, write_page
+from tests.bench.site import calm
 from tests.lab.command import LabError
 
-PAGE = Path(__file__).with_name("README.md")
-COMMAND = "make bench"
+ANYWHERE = "simulated"
+"""The part that needs neither root nor Incus."""
+PARTS: dict[str, Callable[[], Section | tuple[Section, ...]]] = {
+    ANYWHERE: simulated.measure,
+    "noop": noop.measure,
+    "living": living.measure,
+    "recovery": recovery.measure,
+}
+"""Every part, in the order of the page."""
 
 
-def main() -> int:
-    """Run every benchmark that can run here; say which could not. One that fails takes no other with it: code 1."""
-    sections = [simulated.measure()]
+def main(asked: list[str]) -> int:
+    """Measure what was asked for, or everything. One part that fails takes no other with it: code 1."""
+    unknown = [name for name in asked if name not in PARTS]
+    if unknown:
+        print(f"no such part: {' '.join(unknown)}; there are: {' '.join(PARTS)}", file=sys.stderr)
+        return 2
+    able = os.geteuid() == 0 and sys.platform == "linux"
     code = 0
-    if os.geteuid() == 0 and sys.platform == "linux":
-        for real in (noop.measure, living.measure, recovery.measure):
-            name = real.__module__.rpartition(".")[2]
-            try:
-                found = real()
-            except LabError as error:
-                code = 1
-                print(f"failed: {name}: {error}", file=sys.stderr)
-                found = Section(f"Failed: {name}", "This part of the bench did not come to an end in this run.")
-            sections.extend(found if isinstance(found, tuple) else (found,))
-            print(f"measured: {name}", file=sys.stderr)
-    else:
-        print("the real-Incus figures need root on Linux: left out", file=sys.stderr)
-        sections.append(Section("Real Incus", "not measured in this run: it needs root on Linux"))
-    text = page(sections)
-    PAGE.write_text(text)
-    print(text)
+    for name in asked or PARTS:
+        if name != ANYWHERE and not able:
+            print(f"left out: {name} needs root on Linux", file=sys.stderr)
+            code = code or int(bool(asked))
+            continue
+        load = calm()
+        try:
+            found = PARTS[name]()
+        except LabError as error:
+            code = 1
+            print(f"failed: {name}: {error}", file=sys.stderr)
+            continue
+        keep(name, Found.now(found if isinstance(found, tuple) else (found,), load))
+        print(f"measured: {name}", file=sys.stderr)
+    print(write_page(list(PARTS)))
     return code
 
 
-def page(sections: list[Section]) -> str:
-    """The page as Markdown."""
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Linux {platform.release().split('-')[0]}"
-    head = (
-        "# Figures\n\n"
-        f"Written by `{COMMAND}` on {datetime.now(UTC):%Y-%m-%d} ({machine}).\n"
-        "Ratios are medians of pairs taken in turn within one run, so that they hold where absolute times do not.\n"
-    )
-    return "\n".join((head, *(section.markdown() for section in sections)))
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,15 @@ class Section:
     rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = field(default=())
 
-    def markdown(self) -> str:
-        """The section as Markdown."""
-        lines = [f"## {self.title}", "", self.text, ""]
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Section:
+        """From what JSON makes of one."""
+        rows = tuple(tuple(row) for row in plain["rows"])
+        return cls(plain["title"], plain["text"], tuple(plain["columns"]), rows, tuple(plain["notes"]))
+
+    def markdown(self, where: str) -> str:
+        """The section as Markdown. ``where`` says how it was measured."""
+        lines = [f"## {self.title}", "", self.text, "", where]
         if self.columns:
             lines.append("| " + " | ".join(self.columns) + " |")
             lines.append("|" + " --- |" * len(self.columns))

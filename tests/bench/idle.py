@@ -11,7 +11,7 @@ from tests.bench.site import calm
 if TYPE_CHECKING:
     from tests.bench.site import BenchSite
 
-REST = 300.0
+REST = 240.0
 """Seconds of rest."""
 AIM_CPU = 0.3
 """Percent of one core, children included."""
