@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
 from containarium.model import marks
 from containarium.model.action import AwaitLogin
 from containarium.model.host import Host
-from containarium.model.observed import InstanceStatus
+from containarium.model.observed import InstanceStatus, Observed
 from containarium.plan.addresses import pinned
 from containarium.report.snapshot import Snapshot
 
@@ -19,7 +19,10 @@ _AT_ONCE = 16
 
 
 class Recovery:
-    """Follows everybody's way back. ``check`` is the loop's; SSH is waited for in threads."""
+    """Follows everybody's way back: of those who were here before the boot, as the first look finds them.
+
+    ``check`` is the loop's; SSH is waited for in threads.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Recovery:
         self._lock = threading.Lock()
         self._asked: set[str] = set()
         self._answered: set[str] = set()
+        self._former: frozenset[str] | None = None
         self._last = 0.0
         self.seconds = known
         """How long the recovery took; None while it is under way, or where there was none to follow."""
@@ -56,8 +60,13 @@ class Recovery:
         plan, observed = snapshot.plan, snapshot.observed
         if self._pool is None or plan is None or observed is None or snapshot.error:
             return False
+        if self._former is None:
+            self._former = frozenset(_former(observed))
+            if not self._former:  # a machine that is new: whoever comes now comes for the first time
+                self.close()
+                return False
         back: set[str] = set()
-        for name in plan.unchanged:
+        for name in self._former.intersection(plan.unchanged):
             box = marks.instance_name(name)
             instance, address = observed.instances.get(box), pinned(observed, name)
             if instance is None or instance.status is not InstanceStatus.RUNNING or address is None:
@@ -70,7 +79,8 @@ class Recovery:
             self._pool.submit(self._await, AwaitLogin(environment=name, instance=box, address=address))
         with self._lock:
             waiting = back - self._answered
-        open_ = any(environment.due for environment in plan.environments) or snapshot.working
+        due = {environment.name for environment in plan.environments if environment.due}
+        open_ = self._former & (due | snapshot.working.keys())
         if waiting or open_ or snapshot.load is None or not snapshot.load.complete:
             return False
         # It was over when the last one answered, not when the loop came to see it.
@@ -95,3 +105,11 @@ class Recovery:
                 self._answered.add(action.environment)
                 self._last = self._since_boot()
         self._finished()
+
+
+def _former(observed: Observed) -> Iterator[str]:
+    """The environments that were whole once, and have not been retired."""
+    for instance in observed.instances.values():
+        config = instance.config
+        if config.get(marks.APPLIED) and not config.get(marks.RETIRED) and marks.ENVIRONMENT in config:
+            yield config[marks.ENVIRONMENT]

@@ -146,6 +146,26 @@ def test_a_recovery_is_over_once_also_for_the_next_controller_of_this_boot() -> 
     assert recovery.seconds == 20.0
 
 
+def test_on_a_new_machine_there_is_nobody_to_recover() -> None:
+    life = Living(Site(manifest("alice")), at_once=False)
+    recovery = Recovery(life.site.host, lambda: 400.0, lambda: None, lambda _size, _name: OnDemand())
+    assert not recovery.check(life.make_pass())
+    assert not recovery.under_way
+    life.live()
+    assert not recovery.check(life.make_pass())
+    assert recovery.seconds is None
+
+
+def test_a_recovery_does_not_wait_for_somebody_new() -> None:
+    life = settled("alice")
+    life.site.declare(manifest("alice"), manifest("bob"))
+    recovery = Recovery(life.site.host, lambda: 20.0, lambda: None, lambda _size, _name: OnDemand())
+    life.controller.halted = True
+    shown = life.make_pass()
+    assert "bob-container" not in life.site.world.instances
+    assert recovery.check(shown)
+
+
 def test_long_after_a_boot_there_is_no_recovery_to_follow() -> None:
     life = settled("alice")
     recovery = Recovery(life.site.host, lambda: RECENT + 1, lambda: None, lambda _size, _name: OnDemand())
