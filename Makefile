@@ -34,7 +34,7 @@ quickstart-clean: .venv/.compiled ## remove all that quickstart made, and nothin
 .PHONY: test
 test: .venv/.dev .venv/.compiled ## all tests; those on real hosts need root on Linux
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not e2e"
-	$(PYTEST) -n $(HOSTS) --dist loadfile --durations 10 -m e2e
+	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m e2e
 
 # --- while developing ---
 
@@ -44,7 +44,7 @@ test-unit: .venv/.dev .venv/.compiled ## the fast half: unit, property and simul
 
 .PHONY: test-e2e
 test-e2e: .venv/.dev .venv/.compiled ## the half that runs on real, disposable hosts
-	$(PYTEST) -n $(HOSTS) --dist loadfile --durations 10 -m e2e
+	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m e2e
 
 .PHONY: soak
 soak: .venv/.dev .venv/.compiled ## property tests with many more examples

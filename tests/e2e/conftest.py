@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +23,24 @@ HERE = Path(__file__).parent
 TIMEOUT = 900  # the first test of a run may have to build the images
 
 
+LONGEST = ("test_quickstart", "test_conformance_real", "test_torture", "test_living", "test_recipes", "test_backup")
+"""Files that take minutes, the longest first. One that begins last would let the other workers wait for its end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder, and give them time."""
+    """Mark the tests of this folder, give them time, and begin with the longest files."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUT))
+    tests = Counter(item.path for item in items if HERE in item.path.parents)
+    order = {path: (_turn(path), -count) for path, count in tests.items()}
+    items.sort(key=lambda item: order.get(item.path, (-1, 0)))
+
+
+def _turn(path: Path) -> int:
+    return LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")
