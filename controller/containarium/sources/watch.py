@@ -19,7 +19,7 @@ from containarium.sources.route import MAX_FOLDERS, Route, Stamp, silent_folders
 BEGAN: Final = "watch"
 """The reason that is given when the watch begins, or begins again after a failure: anything may have changed."""
 
-_STEP: Final = 70
+_STEP: Final = 110
 """Milliseconds. watchfiles looks so often whether anything was told: half of this is the usual delay, all of it what
 a burst must pause. Each look costs a wake-up of the processor, and together they are all that the watch costs at rest.
 """
