@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Address
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -28,6 +28,12 @@ KEY_PATTERN: Final = (
     r"^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
     r" [A-Za-z0-9+/]+=*( .*)?$"
 )
+_Model = TypeVar("_Model", bound=ManifestModel)
+
+
+def _shared(default: _Model) -> Callable[[], _Model]:
+    """A default that all manifests have in common: it is frozen, and thousands of copies would only take room."""
+    return lambda: default
 
 
 def _at_least(minimum: Size) -> Callable[[Size], Size]:
@@ -245,7 +251,7 @@ class Spec(ManifestModel):
         "or bootstrap:debian/12 (built on the host from the distribution's mirror).",
         examples=["images:ubuntu/24.04", "bootstrap:debian/12"],
     )
-    resources: Resources = Field(default_factory=Resources, description="Limits.")
+    resources: Resources = Field(default_factory=_shared(Resources()), description="Limits.")
     ssh_keys: Annotated[tuple[KeySource, ...], Field(strict=False), AfterValidator(_some_keys)] = Field(
         description="Public keys of the person, at least one: the line of a .pub file, or a file beside the manifests.",
         examples=[[{"file": "keys/alice.pub"}]],
@@ -257,13 +263,15 @@ class Spec(ManifestModel):
     )
     autostart: bool = Field(default=True, description="Start with the host.")
     running: bool = Field(default=True, description="Keep it running; false stops it and keeps it stopped.")
-    network: Network = Field(default_factory=Network, description="Address on the bridge.")
+    network: Network = Field(default_factory=_shared(Network()), description="Address on the bridge.")
     snapshots: Snapshots | None = Field(default=None, description="Automatic snapshots. Absent: none.")
     placement: Placement | None = Field(default=None, description="On which host it runs. Absent: chosen.")
     expires: Annotated[date, BeforeValidator(fields.check_date)] | None = Field(
         default=None, description="Last day; retires by itself after it.", examples=["2026-12-31"]
     )
-    deletion: Deletion = Field(default_factory=Deletion, description="What happens when the manifest goes away.")
+    deletion: Deletion = Field(
+        default_factory=_shared(Deletion()), description="What happens when the manifest goes away."
+    )
 
 
 class Environment(ManifestModel):

@@ -11,6 +11,7 @@ from containarium.model.manifest import Load
 from containarium.model.observed import Observed
 from containarium.plan.adopt import adopt
 from containarium.plan.decision import EnvironmentPlan, Interlock, Plan, Suspicion, Verb
+from containarium.plan.desired import desire
 from containarium.plan.diff import diff
 from containarium.plan.resolve import Resolution, resolve, suspended_here
 from containarium.plan.retire import Departure, departures, due, protected, prune, retire
@@ -25,7 +26,8 @@ def make_plan(load: Load, observed: Observed, now: datetime, terms: Terms = _USU
     resolution = resolve(load.manifests, observed, now.date(), may_restart=terms.may_restart, claims=terms.claims)
     plans: list[EnvironmentPlan] = []
     unchanged: list[str] = []
-    for desired in resolution.desired:
+    for manifest, address in resolution.settled:
+        desired = desire(manifest, observed.host, address)
         instance = observed.instances.get(desired.instance)
         if instance is not None and marks.ENVIRONMENT not in instance.config:
             plans.append(adopt(desired, instance))

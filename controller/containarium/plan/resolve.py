@@ -27,7 +27,10 @@ _NEW = 2
 class Resolution:
     """Every manifest sorted into what is to be done about it."""
 
-    desired: tuple[DesiredEnvironment, ...]
+    settled: tuple[tuple[Manifest, str], ...]
+    """Those that stand, each with its address. What is desired of one is worked out when its turn comes: of ten
+    thousand at once it would be a large part of the controller's memory.
+    """
     problems: tuple[Problem, ...]
     suspended: tuple[str, ...]
     elsewhere: tuple[str, ...]
@@ -68,17 +71,17 @@ def resolve(
         else:
             wanted.append(manifest)
     book = _AddressBook(wanted, observed, may_restart, claims)
-    desired: list[DesiredEnvironment] = []
+    settled: list[tuple[Manifest, str]] = []
     for manifest in wanted:
         result = book.settle(manifest)
-        if isinstance(result, DesiredEnvironment):
+        if isinstance(result, str):
             result = _not_adoptable(manifest, result, observed) or result
         if isinstance(result, Problem):
             problems.append(result)
         else:
-            desired.append(result)
+            settled.append((manifest, result))
     return Resolution(
-        desired=tuple(desired),
+        settled=tuple(settled),
         problems=tuple(sorted(problems)),
         suspended=tuple(suspended),
         elsewhere=tuple(elsewhere),
@@ -131,11 +134,11 @@ def _adopts(manifest: Manifest, instance: Instance) -> bool:
     return manifest.environment.metadata.adopts and marks.ENVIRONMENT not in instance.config
 
 
-def _not_adoptable(manifest: Manifest, desired: DesiredEnvironment, observed: Observed) -> Problem | None:
-    instance = observed.instances.get(desired.instance)
+def _not_adoptable(manifest: Manifest, address: str, observed: Observed) -> Problem | None:
+    instance = observed.instances.get(marks.instance_name(manifest.name))
     if instance is None or not _adopts(manifest, instance):
         return None
-    obstacles = obstacles_to_adoption(desired, instance)
+    obstacles = obstacles_to_adoption(desire(manifest, observed.host, address), instance)
     if not obstacles:
         return None
     return _refuse(
@@ -226,8 +229,8 @@ class _AddressBook:
         self._used = set(self._taken)
         self._free: Iterator[str] = addresses.free(self._host.subnet, self._used)
 
-    def settle(self, manifest: Manifest) -> DesiredEnvironment | Problem:
-        """The desired environment with its address, or why there is none."""
+    def settle(self, manifest: Manifest) -> str | Problem:
+        """The address that an environment gets, or why there is none."""
         declared = manifest.environment.spec.network.ipv4
         if declared is None:
             address = self._pinned.get(manifest.name) or next(self._free, None)
@@ -240,17 +243,17 @@ class _AddressBook:
                     "SubnetFull",
                 )
             self._used.add(address)
-            return desire(manifest, self._host, address)
+            return address
         problem = self._unusable(manifest, str(declared))
         if problem is not None:
             return problem
-        self._used.add(str(declared))
-        desired = desire(manifest, self._host, str(declared))
+        address = str(declared)
+        self._used.add(address)
         present = addresses.pinned(self._observed, manifest.name)
-        if present is not None and present != desired.address and self._must_wait(desired):
-            self.held.append(manifest.name)
-            return desire(manifest, self._host, present)
-        return desired
+        if present is None or present == address or not self._must_wait(desire(manifest, self._host, address)):
+            return address
+        self.held.append(manifest.name)
+        return present
 
     def _present(self, name: str) -> str | None:
         """What it has, or was promised by work that is under way and cannot be seen yet."""
