@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import re
-import socket
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from containarium.host.cancel import GLANCE, NEVER, Never
 from containarium.host.command import Completed
 from containarium.host.faults import COMMAND_LOST, clean
 from containarium.host.guestkeys import GuestKeys
+from containarium.host.guestlife import await_address, not_running
 from containarium.host.guestpackages import Packages
 from containarium.host.guestuser import GuestUsers
 from containarium.host.incus import Incus
-from containarium.host.instances import Instances, runs
+from containarium.host.instances import Instances, parse, runs
+from containarium.host.login import Doorstep, await_login
+from containarium.host.look import Glance, GuestLook
+from containarium.host.power import running_for
 from containarium.model import action as act
-from containarium.model.host import HostError, Progress, RetryableError, TerminalError, WaitingError, silent
+from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
+from containarium.model.observed import Password
 
 _SERVICES = ("docker", "ssh")
 _SERVICE_TIMEOUT = 150.0
-_LOGIN_TIMEOUT = 60.0
-_CONNECT_TIMEOUT = 1.0
-_BANNER_TIMEOUT = 5.0
-_BANNER = 255
+_BOOT = 90.0
+"""Seconds after a guest's start for which the boot itself starts what is enabled."""
 _ATTEMPTS = 5
 _MASKED = re.compile(r"is masked", re.IGNORECASE)
 _NO_UNIT = re.compile(r"(does not exist|not found|could not be found|No such file)", re.IGNORECASE)
 
 
 class GuestHands:
-    """Carries out the actions that happen inside a guest."""
+    """Carries out the actions that happen inside a guest. What a look from the host finds right costs no command."""
 
-    def __init__(self, incus: Incus, instances: Instances) -> None:
+    def __init__(self, incus: Incus, instances: Instances, look: GuestLook) -> None:
         self._incus = incus
         self._instances = instances
+        self._look = look
         self._users = GuestUsers(incus)
         self._keys = GuestKeys(incus)
         self._packages = Packages(incus)
@@ -45,30 +45,32 @@ class GuestHands:
         """Carry out one action in a running guest of ours. Raises HostError."""
         there = self._instances.owned(action.instance, action.environment).value
         if not runs(there):
-            raise WaitingError(
-                f"{action.instance} is not running ({there.get('status')})",
-                remedy="it is tried again once it runs",
-                reason="NotRunning",
-            )
+            raise not_running(there)
         # every action looks before it acts, so one with a command whose fate is unknown is simply gone through again
         for attempt in range(1, _ATTEMPTS + 1):
+            seen = self._look.glance(parse(there), action.environment)
+            if seen is not None and _is_right(action, seen, there):
+                return
             try:
-                self._carry_out(action, progress)
+                self._carry_out(action, there, seen, progress)
             except HostError as error:
                 if error.reason != COMMAND_LOST or attempt == _ATTEMPTS:
                     raise
             else:
                 return
 
-    def _carry_out(self, action: act.InstanceAction, progress: Progress) -> None:
+    def _carry_out(
+        self, action: act.InstanceAction, there: Mapping[str, Any], seen: Glance | None, progress: Progress
+    ) -> None:
         match action:
             case act.SetUpUser():
                 progress(f"setting up the user {action.user}")
-                self._users.set_up(action)
+                self._users.set_up(action, is_new=seen is not None and seen.user is None)
             case act.WriteGuestKeys():
                 progress(f"writing the keys of {action.user}")
-                self._keys.write(action)
+                self._keys.write(action, seen.user if seen is not None else None)
             case act.InstallPackages():
+                await_address(self._incus, there)
                 self._packages.install(action.instance, action.packages, progress)
             case act.EnableService():
                 progress(f"enabling {action.service}")
@@ -77,7 +79,8 @@ class GuestHands:
                 self._users.lock_root(action.instance)
             case act.AwaitLogin():
                 progress(f"waiting for SSH at {action.address}")
-                await_login(action.address, cancellation=self._incus.cancellation)
+                doorstep = Doorstep(self._incus, action.instance, action.address)
+                await_login(action.address, doorstep, cancellation=self._incus.cancellation)
             case _:
                 raise TerminalError(
                     f"this host cannot carry out {type(action).__name__}",
@@ -100,52 +103,17 @@ class GuestHands:
         return self._incus.execute(instance, args, timeout=_SERVICE_TIMEOUT)
 
 
-def await_login(address: str, timeout: float = _LOGIN_TIMEOUT, cancellation: Never = NEVER) -> None:
-    """Wait until an SSH server greets on port 22 of an IPv4 address, for at most ``timeout`` seconds."""
-    try:
-        ipaddress.IPv4Address(address)
-    except ValueError as error:
-        raise TerminalError(f"{clean(address, 60)!r} is no IPv4 address", reason="BadAddress") from error
-    deadline = time.monotonic() + timeout
-    pause, why = 0.1, "no answer"
-    while True:
-        try:
-            patience = max(0.1, min(_BANNER_TIMEOUT, deadline - time.monotonic()))
-            greeting = _greeting(address, patience, cancellation)
-            if greeting.startswith(b"SSH-"):
-                return
-            why = (
-                f"it answers {clean(greeting.decode(errors='replace'), 60)!r}"
-                if greeting
-                else "it closes the connection"
-            )
-        except TimeoutError:
-            why = "no answer"
-        except OSError as error:
-            why = (error.strerror or str(error)).lower()
-        if time.monotonic() + pause > deadline:
-            raise RetryableError(
-                f"no SSH server at {address}:22 within {timeout:.0f} s: {why}",
-                remedy="see `systemctl status ssh` in the guest",
-                reason="NoLogin",
-            )
-        cancellation.sleep(pause)
-        pause = min(1.0, pause * 1.4)
-
-
-def _greeting(address: str, patience: float, cancellation: Never = NEVER) -> bytes:
-    greeting = b""
-    deadline = time.monotonic() + patience  # for all of it: a guest may send one byte at a time
-    with socket.create_connection((address, 22), timeout=min(patience, _CONNECT_TIMEOUT)) as connection:
-        while b"\n" not in greeting and len(greeting) < _BANNER and time.monotonic() < deadline:
-            cancellation.check()
-            connection.settimeout(max(0.01, min(GLANCE, deadline - time.monotonic())))
-            with contextlib.suppress(TimeoutError):
-                more = connection.recv(_BANNER - len(greeting))
-                if not more:
-                    break
-                greeting += more
-    return greeting
+def _is_right(action: act.InstanceAction, seen: Glance, there: Mapping[str, Any]) -> bool:
+    """Whether a guest is already as an action wants it."""
+    match action:
+        case act.InstallPackages():
+            return seen.guest.packages.issuperset(action.packages)
+        case act.LockGuestRoot():
+            return seen.guest.root_password is Password.NONE
+        case act.EnableService():
+            enabled = {"docker": seen.guest.docker, "ssh": seen.guest.ssh}.get(action.service, False)
+            return enabled and running_for(there) < _BOOT
+    return False
 
 
 def _service_error(service: str, instance: str, done: Completed) -> HostError:

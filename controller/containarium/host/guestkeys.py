@@ -21,15 +21,20 @@ class GuestKeys:
     def __init__(self, incus: Incus) -> None:
         self._incus = incus
 
-    def write(self, action: WriteGuestKeys) -> None:
+    def write(self, action: WriteGuestKeys, user: GuestUser | None = None) -> None:
         """Replace our block, atomically; a file that is right already is left alone. No keys: an empty block.
 
-        Links are not followed: where ``.ssh`` or the file is one, TerminalError says what to do.
+        ``user`` is the account as it stands in the guest's passwd, where that is known already. Links are not
+        followed: where ``.ssh`` or the file is one, TerminalError says what to do.
         """
-        user = self._user(action.instance, action.user)
+        if user is None or not user.home:
+            user = self._user(action.instance, action.user)
         folder = f"{user.home}/.ssh"
         path = f"{folder}/authorized_keys"
-        self._ready_folder(action.instance, folder, user)
+        if self._made_folder(action.instance, folder, user):
+            data = guestfiles.write_block(b"", action.keys)
+            self._incus.write_file(action.instance, path, data, uid=user.uid, gid=user.gid, mode=0o600)
+            return
         there = self._incus.read_file(action.instance, path, KEYS_LIMIT)
         if there is not None:
             _require(there.kind == "file", path, f"is a {there.kind}")
@@ -43,16 +48,18 @@ class GuestKeys:
         self._incus.write_file(action.instance, beside, data, uid=user.uid, gid=user.gid, mode=0o600)
         self._run(action.instance, ["mv", "-f", "-T", "--", beside, path])
 
-    def _ready_folder(self, instance: str, folder: str, user: GuestUser) -> None:
+    def _made_folder(self, instance: str, folder: str, user: GuestUser) -> bool:
+        """Whether the folder had to be made, so that nothing is in it. One that is there is put right."""
         there = self._incus.read_file(instance, folder, 0)
         if there is None:
             self._incus.make_folder(instance, folder, uid=user.uid, gid=user.gid, mode=0o700)
-            return
+            return True
         _require(there.kind == "directory", folder, f"is a {there.kind}")
         if (there.uid, there.gid) != (user.uid, user.gid):
             self._run(instance, ["chown", "-h", "--", f"{user.uid}:{user.gid}", folder])
         if _loose(there):
             self._run(instance, ["chmod", "--", "0700", folder])
+        return False
 
     def _user(self, instance: str, name: str) -> GuestUser:
         if not ENVIRONMENT_NAME.fullmatch(name):

@@ -39,13 +39,23 @@ class GuestUsers:
     def __init__(self, incus: Incus) -> None:
         self._incus = incus
 
-    def set_up(self, action: SetUpUser) -> None:
+    def set_up(self, action: SetUpUser, *, is_new: bool = False) -> None:
         """Make the account, or repair its groups, password, home and sudo rule. Changes nothing that is right.
 
         The user id and home of an account that is there already stay as they are, and so does a shell that lets
-        one in: the person may have chosen it.
+        one in: the person may have chosen it. ``is_new`` says that there was no such account a moment ago.
         """
         _check(action)
+        if not (is_new and self._added(action)):
+            self._make_or_repair(action)
+        self._allow_sudo(action.instance, action.user)
+
+    def _added(self, action: SetUpUser) -> bool:
+        """Whether the account could be made with nothing to look at before: the usual groups, and no leftovers."""
+        done = self._incus.execute(action.instance, _useradd(action, ["-U"]), timeout=_TIMEOUT)
+        return done.code == 0
+
+    def _make_or_repair(self, action: SetUpUser) -> None:
         files = self._files(action.instance)
         for group in action.groups:
             if not files.has_group(group):
@@ -54,7 +64,6 @@ class GuestUsers:
             self._add(action, files)
         else:
             self._repair(action, files)
-        self._allow_sudo(action.instance, action.user)
 
     def lock_root(self, instance: str) -> None:
         """Take root's password away: no password can match ``*``."""
@@ -69,8 +78,7 @@ class GuestUsers:
     def _add(self, action: SetUpUser, files: _Files) -> None:
         # a group of that name may stand in the image, or be left by a useradd that was killed
         own = ["-N", "-g", action.user] if files.has_group(action.user) else ["-U"]
-        more = ["-G", ",".join(action.groups)] if action.groups else []
-        self._run(action.instance, ["useradd", "-m", *own, "-s", action.shell, "-p", "*", *more, "--", action.user])
+        self._run(action.instance, _useradd(action, own))
 
     def _repair(self, action: SetUpUser, files: _Files) -> None:
         user = guestfiles.find_user(files.passwd, action.user)
@@ -103,12 +111,24 @@ class GuestUsers:
         there = self._incus.read_file(instance, path, _SUDOERS_LIMIT)
         if there is not None and there.kind == "file" and (there.data, there.mode, there.uid) == (rule, 0o440, 0):
             return
-        if self._incus.read_file(instance, "/etc/sudoers.d", 0) is None:  # sudo may be installed only later
-            self._incus.make_folder(instance, "/etc/sudoers.d", uid=0, gid=0, mode=0o750)
+        if there is None:
+            self._write_new(instance, path, rule)
+            return
         unseen = f"{path}.new"  # sudo ignores names with a dot
         self._incus.remove_file(instance, unseen)
         self._incus.write_file(instance, unseen, rule, uid=0, gid=0, mode=0o440)
         self._run(instance, ["mv", "-f", "-T", "--", unseen, path])
+
+    def _write_new(self, instance: str, path: str, rule: bytes) -> None:
+        """Nobody can be in the middle of reading what was not there, so it needs no other name first."""
+        try:
+            self._incus.write_file(instance, path, rule, uid=0, gid=0, mode=0o440)
+        except TerminalError as error:
+            if error.reason != "NotFound":
+                raise
+            # sudo may be installed only later
+            self._incus.make_folder(instance, "/etc/sudoers.d", uid=0, gid=0, mode=0o750)
+            self._incus.write_file(instance, path, rule, uid=0, gid=0, mode=0o440)
 
     def _files(self, instance: str) -> _Files:
         found = []
@@ -135,6 +155,11 @@ class GuestUsers:
         raise RetryableError(
             f"{args[0]} failed in {instance} with exit code {done.code}: {words}", reason="GuestCommandFailed"
         )
+
+
+def _useradd(action: SetUpUser, own_group: Sequence[str]) -> list[str]:
+    more = ["-G", ",".join(action.groups)] if action.groups else []
+    return ["useradd", "-m", *own_group, "-s", action.shell, "-p", "*", *more, "--", action.user]
 
 
 def _check(action: SetUpUser) -> None:

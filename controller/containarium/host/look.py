@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -63,6 +64,14 @@ class _Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One guest, and the account of its person as passwd has it."""
+
+    guest: Guest
+    user: GuestUser | None
+
+
 class GuestLook:
     """Reads the inside of running guests of ours. Remembers what it parsed of files that have not changed since."""
 
@@ -103,6 +112,17 @@ class GuestLook:
             guests.update(self._ask_all(hidden))
         return guests
 
+    def glance(self, instance: Instance, user: str) -> Glance | None:
+        """One guest, without a request; None where the host's file system does not show it."""
+        try:
+            with Tree(self._rootfs(instance)) as tree:
+                if tree.file("/etc/passwd") is None:
+                    return None
+                reader = _TreeReader(tree, self._caches.setdefault(instance.name, {}))
+                return Glance(self._guest(reader, user), self._users(reader, user)[0])
+        except OSError:
+            return None
+
     def _ask_all(self, hidden: Mapping[str, str]) -> dict[str, Guest]:
         """Those guests that answer in time: however many hang, a look ends."""
         pool = ThreadPoolExecutor(max_workers=_API_WORKERS, thread_name_prefix="look")
@@ -127,11 +147,7 @@ class GuestLook:
         def password(shadow: bytes, _mode: int) -> tuple[Password, Password]:
             return guestfiles.find_password(shadow, name), guestfiles.find_password(shadow, "root")
 
-        def users(passwd: bytes, _mode: int) -> tuple[GuestUser | None, GuestUser | None]:
-            return guestfiles.find_user(passwd, name), guestfiles.find_user(passwd, "root")
-
-        nobody: tuple[GuestUser | None, GuestUser | None] = (None, None)
-        user, root = reader.parsed("/etc/passwd", FILE_LIMIT, users, nobody)
+        user, root = self._users(reader, name)
         passwords = reader.parsed("/etc/shadow", FILE_LIMIT, password, (Password.MISSING, Password.MISSING))
         return Guest(
             user=user is not None,
@@ -145,6 +161,15 @@ class GuestLook:
             docker=any(reader.enabled(*unit) for unit in _DOCKER_UNITS),
             ssh=any(reader.enabled(*unit) for unit in _SSH_UNITS),
         )
+
+    def _users(self, reader: _Reader, name: str) -> tuple[GuestUser | None, GuestUser | None]:
+        """The person's account, and root's."""
+
+        def users(passwd: bytes, _mode: int) -> tuple[GuestUser | None, GuestUser | None]:
+            return guestfiles.find_user(passwd, name), guestfiles.find_user(passwd, "root")
+
+        nobody: tuple[GuestUser | None, GuestUser | None] = (None, None)
+        return reader.parsed("/etc/passwd", FILE_LIMIT, users, nobody)
 
     def _keys(self, reader: _Reader, user: GuestUser | None) -> tuple[str, ...] | None:
         if user is None or not user.home:

@@ -52,7 +52,7 @@ class Machine:
         self._last_power = Power(Incus(settings), self._instances)
         self._images = Images(self._incus, settings, acting)
         self._look = GuestLook(self._incus, settings)
-        self._guests = GuestHands(self._incus, self._instances)
+        self._guests = GuestHands(self._incus, self._instances, self._look)
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
         self._enforcer = Enforcer(self._incus, self._instances, self._enforced, self._cancellation)
 

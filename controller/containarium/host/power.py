@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from containarium.host.cancel import CancelledError
@@ -15,26 +18,30 @@ from containarium.model.host import HostError, Progress, RetryableError, Termina
 _START_TIMEOUT = 60.0
 _STARTING = "Starting instance"
 """Incus' name for the operation."""
-_ADDRESS_TIMEOUT = 60.0
-_FIRST_PAUSE = 0.15
-_LONGEST_PAUSE = 1.0
 GRACE = 30
 """Seconds that a guest has to shut down in order."""
 _FORCED = 30
 _OVERRUN = 5.0
 """How much longer than asked for Incus may take to say that a guest did not stop in time."""
+_YOUNG = 30.0
+"""Seconds after its start for which a guest's init may not listen yet to a request to stop."""
+_LISTENS_PAUSE = 0.05
+_SIGNALS = re.compile(r"^Sig(?:Blk|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
+_STOP = 1 << 36 | 1 << 29
+"""SIGRTMIN+3, which asks systemd to stop, and SIGPWR, which asks any other init, in the kernel's masks."""
 
 
 class Power:
     """Starts and stops instances of ours."""
 
-    def __init__(self, incus: Incus, instances: Instances, grace: int = GRACE) -> None:
+    def __init__(self, incus: Incus, instances: Instances, grace: int = GRACE, proc: Path = Path("/proc")) -> None:
         self._incus = incus
         self._instances = instances
         self._grace = grace
+        self._proc = proc
 
     def start(self, name: str, environment: str, progress: Progress = silent) -> None:
-        """Start or thaw the instance, and wait until its init lives and has an IPv4 address."""
+        """Start or thaw the instance. Its init then boots: it takes commands at once, and has an address later."""
         there = self._instances.owned(name, environment).value
         if half_born(there):
             raise TerminalError(
@@ -47,15 +54,14 @@ class Power:
         elif not runs(there):
             progress(f"starting {name}")
             self._start(name)
-        networked = any(device.get("type") == "nic" for device in (there.get("expanded_devices") or {}).values())
-        self._await_life(name, networked)
 
     def stop(self, name: str, environment: str, progress: Progress = silent, patience: float | None = None) -> None:
         """Stop the instance: gracefully for ``patience`` seconds (None: ``grace``), then by force. One that is stopped
         stays so.
         """
         grace = self._grace if patience is None else round(patience)
-        status = self._instances.owned(name, environment).value.get("status")
+        there = self._instances.owned(name, environment).value
+        status = there.get("status")
         if status == "Stopped" and not self._start_ended(name):
             return
         progress(f"stopping {name}")
@@ -65,6 +71,8 @@ class Power:
         try:
             if status == "Frozen":  # a frozen guest cannot hear the request
                 self._state(name, "unfreeze", _START_TIMEOUT)
+            if running_for(there) < _YOUNG:
+                self._await_hearing(name, grace / 2)
             # where a graceful stop is under way already, Incus waits for that one, for as long as this one says
             self._state(name, "stop", grace + _OVERRUN, timeout=grace)
         except CancelledError:
@@ -99,6 +107,17 @@ class Power:
                 return True
         return False
 
+    def _await_hearing(self, name: str, patience: float) -> None:
+        """Wait until init listens: a request that comes earlier is lost, and the guest's time would pass in vain."""
+        deadline = time.monotonic() + patience
+        pid = self._incus.get("instances", name, "state").get("pid")
+        with contextlib.suppress(OSError):  # it ended, or Incus numbers processes in another namespace
+            while pid and time.monotonic() < deadline:
+                masks = _SIGNALS.findall((self._proc / str(int(pid)) / "status").read_text())
+                if any(int(mask, 16) & _STOP for mask in masks):
+                    return
+                self._incus.cancellation.sleep(_LISTENS_PAUSE)
+
     def _force(self, name: str) -> None:
         try:
             self._state(name, "stop", _FORCED + 15.0, timeout=_FORCED, force=True)
@@ -109,28 +128,15 @@ class Power:
     def _state(self, name: str, action: str, patience: float, **options: Any) -> None:
         self._incus.put("instances", name, "state", body={"action": action, **options}, timeout=patience)
 
-    def _await_life(self, name: str, networked: bool) -> None:
-        deadline = time.monotonic() + _ADDRESS_TIMEOUT
-        pause = _FIRST_PAUSE
-        while True:
-            self._incus.cancellation.sleep(pause)
-            state = self._incus.get("instances", name, "state")
-            if not runs(state) or not state.get("pid"):
-                raise RetryableError(
-                    f"{name} started, but its init exited at once",
-                    remedy="most often a host limit: set fs.inotify.max_user_instances=1048576 and "
-                    f"kernel.keys.maxkeys=2000 (containarium host prepare), and see incus info {name} --show-log",
-                    reason="GuestDied",
-                )
-            if not networked or has_address(state):
-                return
-            if time.monotonic() > deadline:
-                raise RetryableError(
-                    f"{name} runs, but got no IPv4 address within {_ADDRESS_TIMEOUT:.0f} s",
-                    remedy=f"see its network (incus exec {name} -- ip addr) and the host's DHCP (containarium doctor)",
-                    reason="NoAddress",
-                )
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+def running_for(there: Mapping[str, Any]) -> float:
+    """Seconds since an instance, in Incus' own words, was last started; infinite where that is not known."""
+    try:
+        started = datetime.fromisoformat(str(there.get("last_used_at")))
+        past = (datetime.now(UTC) - started).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return float("inf")
+    return past if past >= 0 else float("inf")
 
 
 def has_address(state: Mapping[str, Any]) -> bool:

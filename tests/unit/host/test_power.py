@@ -1,0 +1,91 @@
+"""Stopping a guest that was started just now."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containarium.host import command
+from containarium.host.incus import Incus, Versioned
+from containarium.host.instances import Instances
+from containarium.host.nicfilters import NicFilters
+from containarium.host.power import Power, running_for
+from containarium.host.settings import HostSettings
+from containarium.model import marks
+
+DEAF = "Name:\tsystemd\nSigQ:\t0/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t00000001000004ec\n"
+HEARS = DEAF.replace("SigBlk:\t0000000000000000", "SigBlk:\t7be3c0fe28014a03")
+
+
+class OneGuest(Incus):
+    """An Incus with one running guest; notes what its init said of itself when it was asked to stop."""
+
+    def __init__(self, status: Path, started: datetime) -> None:
+        super().__init__(HostSettings())
+        self.there = {"name": "a", "status": "Running", "config": {marks.ENVIRONMENT: "alice"}}
+        self.there["last_used_at"] = started.isoformat()
+        self.heard: list[str] = []
+        self._status = status
+
+    def get_versioned(self, *_path: str) -> Versioned:
+        return Versioned(self.there, "etag")
+
+    def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
+        return {"status": "Running", "pid": 42}
+
+    def put(self, *path: str, body: Any, timeout: float | None = None) -> Any:
+        said = self._status.read_text() if self._status.exists() else "gone"
+        self.heard.append(f"{body['action']} {'heard' if said == HEARS else 'lost'}")
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> Path:
+    path = tmp_path / "42/status"
+    path.parent.mkdir()
+    path.write_text(DEAF)
+    return path
+
+
+def stop(guest: OneGuest, proc: Path, patience: float) -> None:
+    Power(guest, Instances(guest, NicFilters(guest, command.run), HostSettings()), proc=proc).stop(
+        "a", "alice", patience=patience
+    )
+
+
+def test_a_guest_is_asked_when_its_init_listens(tmp_path: Path, status: Path) -> None:
+    guest = OneGuest(status, datetime.now(UTC))
+    threading.Timer(0.2, status.write_text, [HEARS]).start()
+    stop(guest, tmp_path, 60.0)
+    assert guest.heard == ["stop heard"]
+
+
+def test_one_that_never_listens_is_asked_in_time(tmp_path: Path, status: Path) -> None:
+    guest = OneGuest(status, datetime.now(UTC))
+    begun = time.monotonic()
+    stop(guest, tmp_path, 1.0)
+    assert guest.heard == ["stop lost"]
+    assert time.monotonic() - begun >= 0.5
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_nobody_waits_for_one_that_is_long_up_or_cannot_be_seen(tmp_path: Path, status: Path, gone: bool) -> None:
+    guest = OneGuest(status, datetime.now(UTC) - timedelta(hours=0 if gone else 1))
+    if gone:
+        status.unlink()
+    stop(guest, tmp_path, 1000.0)
+    assert guest.heard == ["stop lost"]
+
+
+@pytest.mark.parametrize("stamp", ["", None, "soon", "2026-01-01T00:00:00", "9999-01-01T00:00:00Z"])
+def test_a_start_that_nobody_knows_was_long_ago(stamp: str | None) -> None:
+    assert running_for({"last_used_at": stamp}) == float("inf")
+
+
+def test_the_time_since_a_start_is_read_as_incus_writes_it() -> None:
+    stamp = (datetime.now(UTC) - timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
+    assert 5 <= running_for({"last_used_at": stamp}) < 60
