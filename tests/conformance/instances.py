@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from containarium.model import marks
-from containarium.model.observed import InstanceStatus, Look
+from containarium.model.observed import InstanceStatus, Look, Password
 from tests.conformance.stage import Person, Stage
 
 TEMPLATE = "volatile.apply_template"
@@ -47,6 +47,26 @@ def an_unknown_image_is_refused(stage: Stage) -> None:
     person = stage.person()
     unknown = Person(person.name, person.address, "no-such-image", person.bridge, person.pool)
     assert stage.refusal(unknown.create()).endswith(" ImageUnavailable")
+    assert person.instance not in stage.look(Look.SHALLOW).instances
+
+
+def a_clone_of_a_recipe_lacks_only_the_person(stage: Stage) -> None:
+    recipe = ("hello", "openssh-server", "sudo")
+    for person in (stage.person(), stage.person()):
+        stage.run(person.create(packages=recipe), person.start())
+        guest = stage.guest(person)
+        assert {"hello", "openssh-server", "sudo"} <= guest.packages
+        assert guest.ssh
+        assert not guest.docker
+        assert guest.root_password is Password.NONE
+        assert not guest.user
+        stage.run(person.set_up_user(), person.write_guest_keys("ssh-ed25519 AAAA one"), person.await_login())
+        assert stage.guest(person).user
+
+
+def a_recipe_with_an_unknown_package_makes_nothing(stage: Stage) -> None:
+    person = stage.person()
+    assert stage.refusal(person.create(packages=("no-such-package", "sudo"))) == "TerminalError PackageUnknown"
     assert person.instance not in stage.look(Look.SHALLOW).instances
 
 

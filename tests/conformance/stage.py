@@ -66,11 +66,13 @@ class Person:
     def nic(self) -> dict[str, str]:
         return {"type": "nic", "name": "eth0", "network": self.bridge, "ipv4.address": self.address}
 
-    def create(self, config: Mapping[str, str] | None = None) -> CreateInstance:
+    def create(self, config: Mapping[str, str] | None = None, packages: tuple[str, ...] = ()) -> CreateInstance:
+        """From the image itself; with packages, from their recipe."""
         return CreateInstance(
             environment=self.name,
             instance=self.instance,
             image=self.image,
+            packages=packages,
             config={marks.ENVIRONMENT: self.name, "limits.memory": "512MiB", **(config or {})},
             devices={"root": self.root, "eth0": self.nic},
         )

@@ -60,7 +60,7 @@ class Packages:
                 raise TerminalError(
                     f"{clean(name, 60)!r} is no package name", remedy="fix spec.packages", reason="PackageUnknown"
                 )
-        packages = self._missing(instance, packages)
+        packages = self.missing(instance, packages)
         if not packages:
             return
         if self._incus.read_file(instance, "/usr/bin/apt-get", 0) is None:
@@ -82,7 +82,7 @@ class Packages:
         if done.code != 0:
             raise apt_error(done)
 
-    def _missing(self, instance: str, packages: Sequence[str]) -> list[str]:
+    def missing(self, instance: str, packages: Sequence[str]) -> list[str]:
         """What dpkg does not have: most images bring what every guest needs, and asking apt takes seconds."""
         status = self._incus.read_file(instance, "/var/lib/dpkg/status", _STATUS_LIMIT)
         there = guestfiles.installed_packages(status.data) if status and status.kind == "file" else frozenset()
@@ -138,7 +138,9 @@ def apt_error(done: Completed) -> HostError:
     if unknown:
         name = clean(unknown.group(1) or unknown.group(2), 60)
         return TerminalError(
-            f"package {name} is not in the image's archive", remedy="fix spec.packages", reason="PackageUnknown"
+            f"package {name} is not in the image's archive: {words}",
+            remedy="fix spec.packages",
+            reason="PackageUnknown",
         )
     if _NETWORK.search(text):
         return RetryableError(

@@ -1,23 +1,22 @@
-"""Images: what a manifest names, turned into what Incus creates an instance from."""
+"""Base images: what a manifest names, found on this host, fetched, or built here."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import re
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from containarium.host import bootstrap
 from containarium.host.command import Run
+from containarium.host.flights import Flights
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
+from containarium.model.host import HostError, Progress, TerminalError, silent
 
 REMOTES = {
     "images": "https://images.linuxcontainers.org",
@@ -27,80 +26,98 @@ REMOTES = {
 """Simplestreams servers behind the prefixes that manifests may use."""
 ALIAS_PREFIX = "containarium/"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
+PROTOCOL = "simplestreams"
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
+_FETCH_TIMEOUT = 1800.0
 _IMPORT_TIMEOUT = 600.0
-_LOCK_PATIENCE = 2400.0
-_LOCK_PAUSE = 0.5
+Listing = Sequence[Mapping[str, Any]]
+"""Images in Incus' own words."""
 
 
 class Images:
-    """Finds images, fetches nothing ahead of time, and builds what can only be built here."""
+    """Finds base images, fetches or builds what is missing, each once however many want it."""
 
-    def __init__(self, incus: Incus, settings: HostSettings, run: Run, certificates: Path = CERTIFICATES) -> None:
+    def __init__(
+        self,
+        incus: Incus,
+        settings: HostSettings,
+        run: Run,
+        flights: Flights,
+        certificates: Path = CERTIFICATES,
+        remotes: Mapping[str, str] = REMOTES,
+    ) -> None:
         self._incus = incus
         self._run = run
         self._etc = settings.etc
         self._folder = settings.state / "build"
-        self._lock = settings.state / "build.lock"
+        self._flights = flights
         self._certificates = certificates
+        self._remotes = remotes
 
-    def ensure(self, image: str, progress: Progress = silent) -> dict[str, Any]:
-        """The ``source`` of a create request for an image as manifests name it.
+    def all(self) -> Listing:
+        """Every image of this host. One request."""
+        found: Listing = self._incus.get("images", recursion="1")
+        return found
 
-        Remote ones are left for Incus to fetch and cache. ``bootstrap:`` ones are built first if they are missing or
-        made from an older recipe; builds are made one at a time, by whichever process comes first. Raises
-        TerminalError (ImageUnavailable) for a local image that is not there.
-        """
+    def known(self, image: str, listing: Listing) -> str | None:
+        """Fingerprint of an image as manifests name it; None where it is not on this host, or was made otherwise."""
         prefix, _, rest = image.partition(":")
-        if prefix in REMOTES and rest:
-            return {
-                "type": "image",
-                "mode": "pull",
-                "server": REMOTES[prefix],
-                "protocol": "simplestreams",
-                "alias": rest,
-            }
+        if prefix in self._remotes and rest:
+            source = (self._remotes[prefix], PROTOCOL, rest)
+            return next((str(i["fingerprint"]) for i in reversed(listing) if _source(i) == source), None)
         if prefix == "bootstrap" and rest:
-            return {"type": "image", "fingerprint": self._bootstrapped(rest, progress)}
-        found = self._local(image)
-        if found is None:
+            found = _with_alias(f"{ALIAS_PREFIX}bootstrap/{rest}", listing)
+            plan = bootstrap.recipe(rest, self._etc, self._certificates)
+            built_so = found is not None and (found.get("properties") or {}).get(marks.IMAGE_RECIPE) == plan.digest
+            return str(found["fingerprint"]) if found is not None and built_so else None
+        found = _with_alias(image, listing)
+        if found is None and _FINGERPRINT.fullmatch(image):
+            found = next((one for one in listing if str(one["fingerprint"]).startswith(image)), None)
+        return None if found is None else str(found["fingerprint"])
+
+    def ensure(self, image: str, progress: Progress = silent, listing: Listing | None = None) -> str:
+        """Fingerprint of an image, which is fetched or built first where it is missing.
+
+        Raises WaitingError (ImageBuilding) while somebody else does that, TerminalError (ImageUnavailable) for a local
+        image that is not there.
+        """
+        found = self.known(image, self.all() if listing is None else listing)
+        if found is not None:
+            return found
+        prefix, _, rest = image.partition(":")
+        if prefix not in self._remotes and prefix != "bootstrap":
             raise TerminalError(
                 f"this host has no image {image}",
                 remedy="name one of `incus image list`, or use images:, ubuntu: or bootstrap:",
                 reason="ImageUnavailable",
             )
-        return {"type": "image", "fingerprint": found}
+        with self._flights.claim(f"base-{_file_name(image)}", image):
+            found = self.known(image, self.all())  # somebody may have made it while we looked
+            if found is not None:
+                return found
+            return self._bootstrap(rest, progress) if prefix == "bootstrap" else self._fetch(image, progress)
 
-    def _local(self, image: str) -> str | None:
-        alias = self._found("images", "aliases", image)
-        if alias is not None:
-            return str(alias["target"])
-        if _FINGERPRINT.fullmatch(image):
-            whole = self._found("images", image)
-            return None if whole is None else str(whole["fingerprint"])
-        return None
+    def _fetch(self, image: str, progress: Progress) -> str:
+        """Incus keeps what it fetched so up to date by itself, from then on."""
+        prefix, _, rest = image.partition(":")
+        progress(f"fetching {image}")
+        source = {
+            "type": "image",
+            "mode": "pull",
+            "server": self._remotes[prefix],
+            "protocol": PROTOCOL,
+            "alias": rest,
+        }
+        body = {"source": source, "auto_update": True}
+        done = self._incus.post("images", body=body, timeout=_FETCH_TIMEOUT, progress=progress)
+        return str(done["fingerprint"])
 
-    def _bootstrapped(self, release: str, progress: Progress) -> str:
+    def _bootstrap(self, release: str, progress: Progress) -> str:
         plan = bootstrap.recipe(release, self._etc, self._certificates)
-        alias = f"{ALIAS_PREFIX}bootstrap/{release}"
-        ready = self._ready(alias, plan.digest)
-        if ready is not None:
-            return ready
-        with self._building(progress):
-            ready = self._ready(alias, plan.digest)  # somebody may have built it while we waited
-            if ready is not None:
-                return ready
-            with _workshop(self._folder) as folder:
-                built = bootstrap.build(plan, folder, self._run, progress)
-                progress("importing the image")
-                return self._import(built, alias)
-
-    def _ready(self, alias: str, digest: str) -> str | None:
-        target = self._found("images", "aliases", alias)
-        image = None if target is None else self._found("images", target["target"])
-        if image is None or (image.get("properties") or {}).get(marks.IMAGE_RECIPE) != digest:
-            return None
-        return str(image["fingerprint"])
+        with _workshop(self._folder / plan.codename) as folder:
+            built = bootstrap.build(plan, folder, self._run, progress)
+            progress("importing the image")
+            return self._import(built, f"{ALIAS_PREFIX}bootstrap/{release}")
 
     def _import(self, built: bootstrap.Built, alias: str) -> str:
         from requests_toolbelt import MultipartEncoder  # type: ignore[import-untyped]  # streams; only builds need it
@@ -115,7 +132,7 @@ class Images:
             headers = {"Content-Type": body.content_type, "X-Incus-public": "0"}
             done = self._incus.post("images", body=body, headers=headers, timeout=_IMPORT_TIMEOUT)
         fingerprint = str(done["fingerprint"])
-        old = self._found("images", "aliases", alias)
+        old = self._incus.find("images", "aliases", alias)
         if old is None:
             self._incus.post("images", "aliases", body={"name": alias, "target": fingerprint})
         else:
@@ -125,42 +142,26 @@ class Images:
                     self._incus.delete("images", old["target"])
         return fingerprint
 
-    def _found(self, *path: str) -> Any:
-        try:
-            return self._incus.get(*path)
-        except TerminalError as error:
-            if error.reason == "NotFound":
-                return None
-            raise
 
-    @contextlib.contextmanager
-    def _building(self, progress: Progress) -> Iterator[None]:
-        """One build at a time on this host, across threads and processes; the lock dies with its holder."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        with self._lock.open("a") as lock:
-            told = False
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise RetryableError(
-                            f"another image build has held {self._lock} for {_LOCK_PATIENCE:.0f} s",
-                            remedy="see what it waits for: ps -ef | grep debstrap",
-                            reason="Busy",
-                        ) from None
-                    if not told:
-                        progress("waiting for an image build that is under way")
-                        told = True
-                    self._incus.cancellation.sleep(_LOCK_PAUSE)
-            yield
+def _source(image: Mapping[str, Any]) -> tuple[str, str, str]:
+    source = image.get("update_source") or {}
+    return source.get("server", ""), source.get("protocol", ""), source.get("alias", "")
+
+
+def _with_alias(alias: str, listing: Listing) -> Mapping[str, Any] | None:
+    return next(
+        (image for image in listing if any(one["name"] == alias for one in image.get("aliases") or ())),
+        None,
+    )
+
+
+def _file_name(image: str) -> str:
+    return re.sub(r"[^a-z0-9.-]", "_", image.lower())
 
 
 @contextlib.contextmanager
 def _workshop(parent: Path) -> Iterator[Path]:
-    """An empty folder, gone afterwards. What a killed build left is removed first: we hold the lock."""
+    """An empty folder, gone afterwards. What a killed build left is removed first: nobody else builds this one."""
     shutil.rmtree(parent, ignore_errors=True)
     parent.mkdir(mode=0o711, parents=True)
     folder = Path(tempfile.mkdtemp(dir=parent))
@@ -168,4 +169,4 @@ def _workshop(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)

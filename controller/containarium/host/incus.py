@@ -101,15 +101,18 @@ class Incus:
         reply = read(self.socket, path, timeout=self.timeout)
         return Versioned(_metadata(reply), reply.header("ETag"))
 
-    def exists(self, *path: str) -> bool:
-        """Whether there is such an object."""
+    def find(self, *path: str) -> Any:
+        """The metadata of an object, None where there is none."""
         try:
-            self.get(*path)
+            return self.get(*path)
         except TerminalError as error:
             if error.reason == "NotFound":
-                return False
+                return None
             raise
-        return True
+
+    def exists(self, *path: str) -> bool:
+        """Whether there is such an object."""
+        return self.find(*path) is not None
 
     def patch(self, *path: str, body: Any, etag: str = "", timeout: float | None = None) -> None:
         """Merge into an object. With an ``etag``, fails with reason Conflict when somebody changed it since."""

@@ -34,7 +34,7 @@ class Instances:
         self._pools = settings.incus_dir / "storage-pools"
         self._filters = filters
         self._processors = limits.Processors(incus)
-        self._idmaps = Idmaps(incus)
+        self.idmaps = Idmaps(incus)
 
     def all(self) -> dict[str, Instance]:
         """Every instance, ours and foreign, by name. One request."""
@@ -137,8 +137,8 @@ class Instances:
             "source": dict(source),
         }
         progress(f"creating {action.instance}")
-        self._incus.wait(self._idmaps.begin(body), CREATE_TIMEOUT, progress)
-        if other := self._idmaps.shared_with(action.instance):
+        self._incus.wait(self.idmaps.begin(body), CREATE_TIMEOUT, progress)
+        if other := self.idmaps.shared_with(action.instance):
             # Nobody was ever in it; better none than one whose root is somebody else's as well.
             self._remove(action.instance, self.owned(action.instance, action.environment).value)
             raise RetryableError(

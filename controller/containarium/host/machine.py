@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from containarium.host import command
 from containarium.host.backups import Backups
+from containarium.host.baking import Baker
 from containarium.host.cancel import Cancellation
 from containarium.host.enforce import Enforcer
 from containarium.host.enforcement import EnforcementLook
+from containarium.host.flights import Flights
 from containarium.host.guest import GuestHands
 from containarium.host.images import Images
 from containarium.host.incus import Incus
@@ -18,6 +22,7 @@ from containarium.host.look import GuestLook
 from containarium.host.nicfilters import NicFilters
 from containarium.host.observe import Accounts, observe
 from containarium.host.power import Power
+from containarium.host.recipes import Recipes
 from containarium.host.settings import HostSettings
 from containarium.model import action as act
 from containarium.model.host import Progress, TerminalError, silent
@@ -35,10 +40,12 @@ class Machine:
         name: str = "",
         run: command.Run | None = None,
         cancellation: Cancellation | None = None,
+        built: Callable[[float, bool], None] = lambda _seconds, _well: None,
     ) -> None:
         """Connects to Incus at the first use. ``name`` is the host's, its own host name by default.
 
-        ``cancellation`` is what ``cancel`` says it with: accounts that are to heed it are made with it.
+        ``cancellation`` is what ``cancel`` says it with: accounts that are to heed it are made with it. ``built`` is
+        told of every image that was baked here, or was not.
         """
         self._settings = settings
         self._name = name or socket.gethostname()
@@ -50,7 +57,10 @@ class Machine:
         self._power = Power(self._incus, self._instances)
         self._backups = Backups(self._incus, self._instances, settings, acting)
         self._last_power = Power(Incus(settings), self._instances)
-        self._images = Images(self._incus, settings, acting)
+        flights = Flights(settings.state / "locks")
+        self._images = Images(self._incus, settings, acting, flights)
+        baker = Baker(self._incus, settings, self._instances.idmaps)
+        self._recipes = Recipes(self._incus, self._images, baker, flights, built)
         self._look = GuestLook(self._incus, settings)
         self._guests = GuestHands(self._incus, self._instances, self._look)
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
@@ -107,7 +117,7 @@ class Machine:
     def _on_instance(self, action: act.InstanceAction, progress: Progress) -> None:
         match action:
             case act.CreateInstance():
-                self._instances.create(action, self._images.ensure(action.image, progress), progress)
+                self._instances.create(action, self._source(action, progress), progress)
             case act.DeleteInstance():
                 self._instances.delete(action, progress)
             case act.UpdateInstance():
@@ -124,6 +134,11 @@ class Machine:
                 self._power.restart(action.instance, action.environment, progress)
             case _:
                 self._guests.execute(action, progress)
+
+    def _source(self, action: act.CreateInstance, progress: Progress) -> Mapping[str, Any]:
+        if action.recipe is not None:
+            return self._recipes.source(action.recipe, progress)
+        return {"type": "image", "fingerprint": self._images.ensure(action.image, progress)}
 
     def _on_account(self, action: act.AccountAction, progress: Progress) -> None:
         match action:

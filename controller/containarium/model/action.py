@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from containarium.model.recipe import Recipe
+
 
 class Impact(StrEnum):
     """What a change means for the person who is working in the environment."""
@@ -58,13 +60,21 @@ class InstanceAction(Action):
 class CreateInstance(InstanceAction):
     """Create the instance from its image (fetched or built first where need be), without starting it.
 
-    ``config`` carries the mark of ownership from the first moment on.
+    With ``packages`` it is made from the recipe of image, packages and Docker, which is baked first where it is not
+    there; without, from the image itself. ``config`` carries the mark of ownership from the first moment on.
     """
 
     kind: ClassVar[str] = "CreateInstance"
     image: str
     config: Mapping[str, str]
     devices: Mapping[str, Mapping[str, str]]
+    packages: tuple[str, ...] = ()
+    docker: bool = False
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What is to be baked; None where the image is taken as it is."""
+        return Recipe(self.image, self.packages, self.docker) if self.packages else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

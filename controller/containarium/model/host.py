@@ -7,6 +7,7 @@ from typing import Protocol
 
 from containarium.model.action import Action
 from containarium.model.observed import Look, Observed
+from containarium.model.status import IMAGE_BUILDING
 
 Progress = Callable[[str], None]
 """Receives short present-tense lines while an action runs ("installing git, tmux")."""
@@ -46,6 +47,13 @@ class WaitingError(HostError):
     def __init__(self, message: str, *, retry_after: float = 1.0, remedy: str = "", reason: str = "Waiting") -> None:
         super().__init__(message, remedy=remedy, reason=reason)
         self.retry_after = retry_after
+
+
+class BuildingError(WaitingError):
+    """What this needs is being made for somebody else already."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason=IMAGE_BUILDING)
 
 
 class Host(Protocol):

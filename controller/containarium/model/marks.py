@@ -34,7 +34,28 @@ RESTART = PREFIX + "restart-since"
 """The instance's ``last_used_at`` when a change was made that acts only after a restart."""
 
 IMAGE_RECIPE = PREFIX + "recipe"
-"""On a local image: the recipe hash that it was built from."""
+"""On a local image: the digest of what it was built from."""
+
+RECIPE_IMAGE = PREFIX + "recipe-image"
+"""On a baked image: the base image as manifests name it. Its presence marks an image as a recipe's."""
+
+RECIPE_BASE = PREFIX + "recipe-base"
+"""On a baked image: fingerprint of the base image."""
+
+RECIPE_PACKAGES = PREFIX + "recipe-packages"
+"""On a baked image: the packages, separated by spaces."""
+
+RECIPE_DOCKER = PREFIX + "recipe-docker"
+"""On a baked image: ``true`` where Docker's service is enabled in it, ``false`` where not."""
+
+RECIPE_BUILT = PREFIX + "recipe-built"
+"""On a baked image: when it was, RFC 3339 in UTC."""
+
+RECIPE_VERSION = PREFIX + "recipe-version"
+"""On a baked image: by which way of baking it was made."""
+
+BUILDER = PREFIX + "builder"
+"""On an instance: digest of the recipe that is baked in it. It is nobody's environment, and gone when that is over."""
 
 JUMP_GROUP = "containarium-jump"
 """Primary group of every jump account; the sshd drop-in matches on it."""

@@ -22,3 +22,7 @@ class Condition:
     message: str = ""
     last_transition: str = ""
     observed_generation: int = 0
+
+
+IMAGE_BUILDING = "ImageBuilding"
+"""Why an environment waits whose image somebody else is building: nothing has failed."""

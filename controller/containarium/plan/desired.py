@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from containarium.model import marks
 from containarium.model.manifest import Manifest
 from containarium.model.observed import HostFacts
+from containarium.model.recipe import Recipe
 
 GUEST_SHELL = "/bin/bash"
 BASE_PACKAGES = ("openssh-server", "sudo")
@@ -57,6 +58,11 @@ class DesiredEnvironment:
     account_keys: tuple[str, ...]
     digest: str
 
+    @property
+    def recipe(self) -> Recipe:
+        """What its container is made from."""
+        return Recipe(self.image, self.packages, self.docker)
+
 
 def desire(manifest: Manifest, host: HostFacts, address: str) -> DesiredEnvironment:
     """Work out one environment, given the address that was chosen for it."""
@@ -76,7 +82,7 @@ def desire(manifest: Manifest, host: HostFacts, address: str) -> DesiredEnvironm
         "security.port_isolation": "true",
     }
     groups = (SUDO_GROUP, DOCKER_GROUP) if spec.docker else (SUDO_GROUP,)
-    packages = tuple(sorted({*BASE_PACKAGES, *(DOCKER_PACKAGES if spec.docker else ()), *spec.packages}))
+    packages = recipe(manifest).packages
     guest_keys = tuple(key.line for key in manifest.keys)
     restriction = f'{_RESTRICT}permitopen="{address}:22" '
     account_keys = tuple(restriction + line for line in guest_keys)
@@ -100,6 +106,13 @@ def desire(manifest: Manifest, host: HostFacts, address: str) -> DesiredEnvironm
         account_keys=account_keys,
         digest=hashlib.sha256(repr(parts).encode()).hexdigest()[:16],
     )
+
+
+def recipe(manifest: Manifest) -> Recipe:
+    """What the container of a manifest is made from: its image with every package that it needs."""
+    spec = manifest.environment.spec
+    packages = sorted({*BASE_PACKAGES, *(DOCKER_PACKAGES if spec.docker else ()), *spec.packages})
+    return Recipe(spec.image, tuple(packages), spec.docker)
 
 
 def probe_line(address: str, key: str) -> str:

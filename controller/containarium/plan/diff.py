@@ -29,7 +29,7 @@ from containarium.plan.decision import EnvironmentPlan, Verb
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE, PROTECTION, ROOT_DEVICE, DesiredEnvironment
 from containarium.plan.door import is_open, mend_account
 from containarium.plan.enforce import enforce
-from containarium.plan.inside import mend_guest, whole_guest
+from containarium.plan.inside import mend_guest, persons_part, whole_guest
 
 _LEFTOVER_KEYS = ("volatile.apply_template", "volatile.last_state.power")
 
@@ -106,12 +106,19 @@ def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool)
     devices = {ROOT_DEVICE: desired.root, NIC_DEVICE: desired.nic}
     actions.append(
         CreateInstance(
-            environment=name, instance=instance, image=desired.image, config=config, devices=devices, changes=changes
+            environment=name,
+            instance=instance,
+            image=desired.image,
+            packages=desired.packages,
+            docker=desired.docker,
+            config=config,
+            devices=devices,
+            changes=changes,
         )
     )
     if desired.running:
         actions.append(StartInstance(environment=name, instance=instance))
-        actions.extend(whole_guest(desired))
+        actions.extend(persons_part(desired))
     actions.extend(() if is_open(account) else door)
     if desired.running:
         actions.append(AwaitLogin(environment=name, instance=instance, address=desired.address))
@@ -127,6 +134,7 @@ def _as_made(desired: DesiredEnvironment) -> Iterator[tuple[str, str]]:
     yield "spec.resources", f"cpu {r.cpu}, memory {r.memory}, disk {r.disk}, {r.processes} processes"
     yield "spec.network.ipv4", desired.address
     yield "spec.docker", "true" if spec.docker else ""
+    yield "spec.packages", " ".join(desired.packages)
     yield "spec.autostart", desired.config[AUTOSTART]
     yield "spec.running", "" if spec.running else "false"
     yield "spec.snapshots", f"{spec.snapshots.schedule}, kept {spec.snapshots.keep}" if spec.snapshots else ""

@@ -29,6 +29,15 @@ def whole_guest(desired: DesiredEnvironment) -> Iterator[Action]:
         packages=desired.packages,
         changes=(Change("spec.packages", None, " ".join(desired.packages)),),
     )
+    yield from persons_part(desired)
+    for service in services(desired):
+        yield EnableService(environment=name, instance=instance, service=service)
+    yield LockGuestRoot(environment=name, instance=instance)
+
+
+def persons_part(desired: DesiredEnvironment) -> Iterator[Action]:
+    """What a clone of a recipe lacks: all else was baked, and the look that follows says whether that is so."""
+    name, instance = desired.name, desired.instance
     yield SetUpUser(
         environment=name,
         instance=instance,
@@ -45,9 +54,6 @@ def whole_guest(desired: DesiredEnvironment) -> Iterator[Action]:
         keys=desired.guest_keys,
         changes=(Change("spec.sshKeys", None, fingerprints(desired)),),
     )
-    for service in services(desired):
-        yield EnableService(environment=name, instance=instance, service=service)
-    yield LockGuestRoot(environment=name, instance=instance)
 
 
 def services(desired: DesiredEnvironment) -> tuple[str, ...]:

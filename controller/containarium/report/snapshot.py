@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from containarium.model.status import IMAGE_BUILDING
+
 if TYPE_CHECKING:  # whoever only reads the status file does without the models, which take longer to load than it does
     from containarium.model.manifest import Load
     from containarium.model.observed import Observed
@@ -28,6 +30,11 @@ class Trouble:
     since: datetime
     retry_at: datetime | None = None
     stalled: bool = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether nothing has failed: what it needs is being made for somebody else."""
+        return self.reason == IMAGE_BUILDING
 
 
 @dataclass(frozen=True, slots=True)

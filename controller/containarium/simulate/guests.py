@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from containarium.model.action import SetUpUser
 from containarium.model.host import RetryableError, TerminalError, WaitingError
 from containarium.model.observed import InstanceStatus, Password
-from containarium.simulate.incus import the_instance
+from containarium.simulate.incus import check_package, the_instance
 from containarium.simulate.inside import PROVIDES, SERVICES, Inside
 from containarium.simulate.world import World
 
@@ -72,12 +72,6 @@ def install(world: World, name: str, package: str) -> None:
         docker=guest.docker or package == SERVICES["docker"],
         ssh=guest.ssh or package == SERVICES["ssh"],
     )
-
-
-def check_package(world: World, package: str) -> None:
-    """Refuse a package that the archive does not have."""
-    if package not in world.catalogue:
-        raise TerminalError(f"there is no package {package}", remedy="correct spec.packages", reason="PackageUnknown")
 
 
 def enable(world: World, name: str, service: str) -> None:

@@ -208,13 +208,17 @@ def _create(world: World, action: CreateInstance) -> Iterator[str]:
     if present is not None and incus.startable(present):
         return
     incus.check_image(world, action.image)
+    recipe = action.recipe
+    if recipe is not None and recipe not in world.recipes:
+        yield f"baking {recipe}"
+        incus.bake(world, recipe)
     if present is not None:
         yield "deleting the half-born instance"
         incus.delete(world, name)
     yield "inserting the row"
     incus.insert_row(world, name, action.config, action.devices)
     yield "unpacking the image"
-    incus.unpack(world, name, action.image)
+    incus.unpack(world, name, action.image, recipe)
 
 
 def _guest_steps(world: World, action: InstanceAction) -> Iterator[str]:
@@ -228,7 +232,7 @@ def _guest_steps(world: World, action: InstanceAction) -> Iterator[str]:
             guests.write_keys(world, name, keys)
         case InstallPackages(packages=packages):
             for package in packages:
-                guests.check_package(world, package)
+                incus.check_package(world, package)
             for package in packages:
                 yield f"installing {package}"
                 guests.install(world, name, package)

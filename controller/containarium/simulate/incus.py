@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from containarium.model import marks
 from containarium.model.host import RetryableError, TerminalError, WaitingError
-from containarium.model.observed import Enforcement, Guest, Instance, InstanceStatus
+from containarium.model.observed import Enforcement, Guest, Instance, InstanceStatus, Password
 from containarium.model.quantity import parse_bytes
+from containarium.model.recipe import Recipe
 from containarium.simulate.inside import IMAGES, PROVIDES, REMOTES, Image, Inside
 from containarium.simulate.world import World
 
@@ -42,6 +44,12 @@ def check_image(world: World, image: str) -> Image:
     raise TerminalError(f"there is no image {image}", remedy="name another image", reason="ImageUnavailable")
 
 
+def check_package(world: World, package: str) -> None:
+    """Refuse a package that the archive does not have."""
+    if package not in world.catalogue:
+        raise TerminalError(f"there is no package {package}", remedy="correct spec.packages", reason="PackageUnknown")
+
+
 def insert_row(world: World, name: str, config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> None:
     """The first half of a creation: a row in the database, which can never start."""
     _check_devices(devices)
@@ -60,15 +68,25 @@ def insert_row(world: World, name: str, config: Mapping[str, str], devices: Mapp
     )
 
 
-def unpack(world: World, name: str, image: str) -> None:
+def bake(world: World, recipe: Recipe) -> None:
+    """Bake a recipe's image; nothing when that was done before. Refuses packages that the archive does not have."""
+    base = check_image(world, recipe.image)
+    for package in recipe.packages:
+        if package not in base.packages:
+            check_package(world, package)
+    world.recipes[recipe] = replace(base, packages=base.packages | set(recipe.packages))
+
+
+def unpack(world: World, name: str, image: str, recipe: Recipe | None = None) -> None:
     """The second half: the root file system, and the note that it was never started."""
-    source = check_image(world, image)
+    source = check_image(world, image) if recipe is None else world.recipes[recipe]
     instance = the_instance(world, name)
     provided = frozenset().union(*(PROVIDES.get(package, frozenset()) for package in source.packages))
     guest = Guest(
         packages=source.packages | provided,
         ssh="openssh-server" in source.packages,
         docker="docker.io" in source.packages,
+        root_password=Guest().root_password if recipe is None else Password.NONE,
     )
     config = {
         **instance.config,

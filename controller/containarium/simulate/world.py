@@ -24,6 +24,7 @@ from containarium.model.observed import (
     Look,
     Observed,
 )
+from containarium.model.recipe import Recipe
 from containarium.simulate.clock import SimClock
 from containarium.simulate.inside import CATALOGUE, IMAGES, Image, Inside
 from containarium.simulate.kernel import hand_out
@@ -57,6 +58,8 @@ class World:
         self.lock = threading.RLock()
         self.clock = clock or SimClock()
         self.images: dict[str, Image] = dict(IMAGES)
+        self.recipes: dict[Recipe, Image] = {}
+        """What was baked."""
         self.catalogue: set[str] = set(CATALOGUE)
         self.backups: dict[str, tuple[Instance, ...]] = {}
         """The backups that were made, oldest first, by instance: what it was then."""
@@ -94,6 +97,7 @@ class World:
             twin = World(clock=self.clock.copy())
             twin.facts, twin._uid = facts, self._uid
             twin.images, twin.catalogue = dict(self.images), set(self.catalogue)
+            twin.recipes = dict(self.recipes)
             twin.doubts, twin.backups = self.doubts, dict(self.backups)
             twin._instances, twin._insides = dict(self._instances), dict(self._insides)
             twin._looked_into, twin._profile_addresses = dict(self._looked_into), dict(self._profile_addresses)

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from containarium.model.action import InstallPackages, WriteAccountKeys
+from containarium.model.action import SetUpUser, WriteAccountKeys
 from containarium.simulate.faults import Boundary, Fail, Fault
 from tests.unit.cli.conftest import Shell
 
 
-def _packages_fail_for(name: str) -> object:
+def _user_fails_for(name: str) -> object:
     def faults(boundary: Boundary) -> Fault | None:
         action = boundary.action
-        return Fail("Mirror") if isinstance(action, InstallPackages) and action.environment == name else None
+        return Fail("Mirror") if isinstance(action, SetUpUser) and action.environment == name else None
 
     return faults
 
@@ -38,7 +38,7 @@ def test_without_a_terminal_progress_is_plain_lines(shell: Shell) -> None:
     lines = shell("apply").out.splitlines()
     assert "  + alice will be created" in lines
     assert "alice: creating the container from bootstrap:debian/12" in lines
-    assert "alice: installing git, openssh-server, sudo, tmux" in lines
+    assert "alice: setting up the user" in lines
     assert lines.index("alice: starting the container") < lines.index("alice: setting up the jump account")
     assert lines[-2:] == ["alice: done", "Done: 1 created."]
     assert not any("\x1b" in line for line in lines)
@@ -66,10 +66,10 @@ def test_an_edit_is_no_drift(shell: Shell) -> None:
 
 def test_a_failure_is_one_line_and_does_not_hold_up_the_others(shell: Shell) -> None:
     shell.declare("alice", "bob")
-    shell.faults = _packages_fail_for("alice")  # type: ignore[assignment]
+    shell.faults = _user_fails_for("alice")  # type: ignore[assignment]
     done = shell("apply")
     assert done.code == 1
-    (line,) = [line for line in done.out.splitlines() if line.startswith("alice: InstallPackages failed: ")]
+    (line,) = [line for line in done.out.splitlines() if line.startswith("alice: SetUpUser failed: ")]
     assert line
     assert done.out.endswith("Not all done: 1 created, 1 failed.\n")
     assert "alice: failed\n" in done.out
@@ -144,11 +144,11 @@ def test_json_keeps_standard_output_to_itself(shell: Shell) -> None:
 
 def test_a_failure_in_json(shell: Shell) -> None:
     shell.declare("alice")
-    shell.faults = _packages_fail_for("alice")  # type: ignore[assignment]
+    shell.faults = _user_fails_for("alice")  # type: ignore[assignment]
     done = shell("apply", "-o", "json")
     (failure,) = done.json["failures"]
     assert (done.code, done.json["converged"]) == (1, False)
-    assert (failure["environment"], failure["action"], failure["reason"]) == ("alice", "InstallPackages", "Mirror")
+    assert (failure["environment"], failure["action"], failure["reason"]) == ("alice", "SetUpUser", "Mirror")
 
 
 def test_what_does_not_stay_put_right_is_told(shell: Shell) -> None:
@@ -235,7 +235,7 @@ def test_what_nobody_expected_fails_one_environment_alone(shell: Shell) -> None:
     def faults(boundary: Boundary) -> Fault | None:
         if isinstance(boundary.action, WriteAccountKeys) and boundary.action.environment == "alice":
             raise OSError(errno.ENOSPC, "No space left on device", "/etc/ssh/containarium/keys/alice")
-        if isinstance(boundary.action, InstallPackages) and boundary.action.environment == "carol":
+        if isinstance(boundary.action, SetUpUser) and boundary.action.environment == "carol":
             raise KeyError("surprise")
         return None
 
@@ -245,7 +245,7 @@ def test_what_nobody_expected_fails_one_environment_alone(shell: Shell) -> None:
     assert done.code == 1
     expected = "WriteAccountKeys failed: /etc/ssh/containarium/keys/alice: No space left on device; "
     assert f"alice: {expected}" in done.out
-    assert "carol: InstallPackages failed: internal error (KeyError); please report it\n" in done.out
+    assert "carol: SetUpUser failed: internal error (KeyError); please report it\n" in done.out
     assert "carol: details of the internal error: " in done.err
     assert done.out.endswith("Not all done: 1 created, 2 failed.\n")
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from containarium.host import command, guest
+from containarium.host import command
 from containarium.host.cancel import Cancellation, CancelledError
-from containarium.host.images import Images
 from containarium.host.incus import Incus, Versioned
 from containarium.host.instances import Instances
+from containarium.host.login import await_login
 from containarium.host.machine import Machine
 from containarium.host.nicfilters import NicFilters
 from containarium.host.power import Power
@@ -25,6 +25,7 @@ from containarium.model import action as act
 from containarium.model import marks
 from containarium.model.host import HostError, Progress, RetryableError, silent
 from containarium.model.observed import Account
+from tests.unit.host.test_await_login import Always
 from tests.unit.host.test_incus import Answer, Daemon, error, running, sync
 from tests.unit.host.unixhttp import serving
 
@@ -141,19 +142,9 @@ def test_a_silent_ssh_server_is_waited_for_no_longer(
     monkeypatch.setattr(socket, "create_connection", connect)
     when(lambda: bool(kept), cancellation.cancel)
     with pytest.raises(CancelledError):
-        guest.await_login("192.0.2.1", LONG, cancellation)
+        await_login("192.0.2.1", Always(), LONG, cancellation)
     for peer in kept:
         peer.close()
-
-
-def test_the_build_of_another_process_is_waited_for_no_longer(tmp_path: Path, cancellation: Cancellation) -> None:
-    settings = HostSettings(state=tmp_path, incus_socket=tmp_path / "none")
-    other = Images(Incus(settings), settings, command.run)
-    ours = Images(Incus(settings, cancellation=cancellation), settings, command.run)
-    told: list[str] = []
-    when(lambda: bool(told), cancellation.cancel)
-    with other._building(silent), pytest.raises(CancelledError), ours._building(told.append):
-        pass
 
 
 # -- Incus

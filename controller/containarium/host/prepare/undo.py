@@ -9,6 +9,7 @@ from pathlib import Path
 
 from containarium.host import probekey
 from containarium.host.accounts import Accounts
+from containarium.host.baking import Baker
 from containarium.host.files import read_small, write_atomically
 from containarium.host.firewall import Firewall
 from containarium.host.jumpaccount import is_ours
@@ -19,8 +20,8 @@ from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
 from containarium.host.prepare.receipt import Made, digest
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.sshd import Sshd
+from containarium.model import marks
 from containarium.model.host import HostError, TerminalError
-from containarium.model.marks import ENVIRONMENT
 
 _CARRIES_INSTANCES = frozenset({"package", "incus folder", "pool", "bridge", "daemon", "unit", "incus setting"})
 """What instances that are not ours may live on."""
@@ -71,7 +72,7 @@ def _take_back(context: Context, item: Made) -> Step:
 def _refuse_instances(context: Context) -> list[str]:
     """Refuse while instances of ours exist. Returns the names of everybody else's, in all projects."""
     listed = context.incus.get("instances", recursion="1", all_projects="true") or []
-    ours = [instance["name"] for instance in listed if ENVIRONMENT in instance["config"]]
+    ours = [instance["name"] for instance in listed if marks.ENVIRONMENT in instance["config"]]
     if ours:
         raise _left(ours)
     return sorted(instance["name"] for instance in listed)
@@ -131,7 +132,7 @@ def forget_state(context: Context, path: Path) -> None:
     path.unlink(missing_ok=True)
     for name in ("incusd.log", "lxcfs.log", "sshd.log", "events.jsonl", "events.jsonl.1", "build.lock"):
         (state / name).unlink(missing_ok=True)
-    for name in ("incus-client", "ssh", "build"):  # our client's, the key of an sshd of our own, images
+    for name in ("incus-client", "ssh", "build", "locks"):  # our client's, the key of an sshd of our own, images
         shutil.rmtree(state / name, ignore_errors=True)
     with contextlib.suppress(OSError):  # others' files: the folder stays
         state.rmdir()
@@ -194,6 +195,9 @@ def _incus_object(collection: str) -> Callable[[Context, Made], str]:
     def remove(context: Context, item: Made) -> str:
         found = context.find(collection, item.name)
         if found:
+            if collection == "storage-pools":
+                _drop_recipes(context)
+                found = context.find(collection, item.name) or {}
             users = found.get("used_by") or []
             if collection == "storage-pools":
                 users = [user for user in users if not _drop_image(context, user)]
@@ -203,6 +207,16 @@ def _incus_object(collection: str) -> Callable[[Context, Made], str]:
         return ""
 
     return remove
+
+
+def _drop_recipes(context: Context) -> None:
+    """Baked images, and what an interrupted build left: nobody's environment, and of no use without the pool."""
+    baker = Baker(context.incus, context.settings)
+    for recipe in baker.builders().values():
+        baker.discard(recipe)
+    for image in context.incus.get("images", recursion="1"):
+        if marks.RECIPE_IMAGE in (image.get("properties") or {}):
+            context.incus.delete("images", str(image["fingerprint"]), timeout=60)
 
 
 def _drop_image(context: Context, user: str) -> bool:
