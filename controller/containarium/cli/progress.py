@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from containarium.cli.output import printable
 from containarium.cli.steps import step
 from containarium.model.action import Action
+from containarium.model.host import BuildingError
 from containarium.plan.decision import Plan
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PlainReporter:
         self._tell = tell
         self._show_plan = show_plan
         self._last: dict[str, str] = {}
+        self._waiting: set[str] = set()
         self._lock = threading.Lock()
 
     def running(self) -> AbstractContextManager[None]:
@@ -46,8 +48,12 @@ class PlainReporter:
         self._show_plan(plan)
 
     def started(self, environment: str, action: Action) -> None:
-        """Tell the step."""
-        self.progress(environment, step(action))
+        """Tell the step; of one that waited, only what is new."""
+        with self._lock:
+            waited = environment in self._waiting
+            self._waiting.discard(environment)
+        if not waited:
+            self.progress(environment, step(action))
 
     def progress(self, environment: str, message: str) -> None:
         """Tell a part of the step, unless it is the same line with other numbers in it."""
@@ -59,6 +65,11 @@ class PlainReporter:
 
     def finished(self, environment: str, failure: Failure | None) -> None:
         """Tell the end. What went wrong stands in the summary, with its remedy."""
+        if failure is not None and isinstance(failure.error, BuildingError):
+            self.progress(environment, f"waiting: {failure.error}")
+            with self._lock:
+                self._waiting.add(environment)
+            return
         with self._lock:
             self._last.pop(environment, None)
             self._tell(f"{environment}: {'failed' if failure else 'done'}")
@@ -123,6 +134,9 @@ class LiveReporter:
         """Take the row away and leave a line."""
         from rich.text import Text
 
+        if failure is not None and isinstance(failure.error, BuildingError):
+            self.progress(environment, f"waiting: {failure.error}")
+            return
         with self._lock:
             row = self._rows.pop(environment, None)
         elapsed = self.monotonic() - row.since if row else 0.0

@@ -231,7 +231,8 @@ class Controller:
                 self._deferred = True
                 continue
             # Deletions may wait for long backups: like those that failed, they leave half of the hands to the others.
-            suspect = name in self._retries.troubles or environment.verb is Verb.PRUNE
+            trouble = self._retries.troubles.get(name)
+            suspect = (trouble is not None and not trouble.waiting) or environment.verb is Verb.PRUNE
             if not self._workers.free(environment, suspect=suspect):
                 continue
             if any(change.drift for change in environment.changes):

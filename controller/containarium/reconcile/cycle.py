@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from containarium.model.action import Action
-from containarium.model.host import Host
+from containarium.model.host import BuildingError, Host
 from containarium.model.manifest import Load
 from containarium.model.observed import Look, Observed
 from containarium.plan.decision import EnvironmentPlan, Plan, Verb
@@ -22,6 +23,9 @@ ROUNDS = 5
 
 WORKERS = 4
 """Environments that are worked on at the same time."""
+PATIENCE = 2400
+"""Looks that find nothing to do but to wait for images that others build, a pause of PAUSE seconds before each."""
+PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class _Book:
     failures: dict[str, Failure] = field(default_factory=dict)
     done: list[EnvironmentPlan] = field(default_factory=list)
     previous: tuple[EnvironmentPlan, ...] = ()
+    waiting: dict[str, Failure] = field(default_factory=dict)
+    """Who waits for an image that somebody else builds."""
 
 
 def plan_once(load: Load, host: Host, now: datetime, settings: Settings) -> tuple[Plan, Observed]:
@@ -100,11 +106,13 @@ def converge(
     clock: Callable[[], datetime],
     settings: Settings,
     reporter: Reporter | None = None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Carry the host to what the manifests declare.
 
     Every round looks afresh, so success is what the next look finds. An environment whose action failed waits for
-    the next pass; the others go on. Raises HostError only when the host cannot be looked at.
+    the next pass; the others go on. One whose image is being built already has its turn when that is over; ``pause``
+    waits so many seconds. Raises HostError only when the host cannot be looked at.
     """
     told = reporter or Silent()
     book = _Book()
@@ -113,13 +121,17 @@ def converge(
     last = first
     # Only the first round may restart: a second restart for the same reason would be a loop.
     later = replace(settings, restart=False)
-    for _round in range(ROUNDS):
-        todo = _open(last, settings.only, book)
-        if not todo:
-            break
+    rounds = waits = 0
+    while rounds < ROUNDS and waits < PATIENCE and (todo := _open(last, settings.only, book)):
         _carry_out(todo, host, told, book)
-        book.previous = todo
+        book.previous = tuple(environment for environment in todo if environment.name not in book.waiting)
+        if book.previous:
+            rounds += 1
+        else:
+            waits += 1
+            pause(PAUSE)
         last, observed = plan_once(load, host, clock(), later)
+    book.failures.update(book.waiting)
     failures = tuple(book.failures[name] for name in sorted(book.failures))
     return Result(first, last, observed, failures, tuple(book.done))
 
@@ -139,10 +151,13 @@ def _open(plan: Plan, only: frozenset[str], book: _Book) -> tuple[EnvironmentPla
 
 
 def _carry_out(todo: Sequence[EnvironmentPlan], host: Host, told: Reporter, book: _Book) -> None:
+    book.waiting.clear()
     with ThreadPoolExecutor(max_workers=min(WORKERS, len(todo)), thread_name_prefix="environment") as pool:
         outcomes = pool.map(lambda environment: carry_out(environment, host, told), todo)
         for environment, failure in zip(todo, outcomes, strict=True):
             if failure is None:
                 book.done.append(environment)
+            elif isinstance(failure.error, BuildingError):
+                book.waiting[environment.name] = failure
             else:
                 book.failures[environment.name] = failure

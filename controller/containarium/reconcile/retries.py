@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from containarium.model.host import HostError, TerminalError, WaitingError
+from containarium.model.host import BuildingError, HostError, TerminalError, WaitingError
 from containarium.reconcile.execute import Failure
 from containarium.report.snapshot import Trouble
 
@@ -49,7 +49,7 @@ class Retries:
             action=failure.action,
             reason=error.reason,
             message=str(error),
-            attempts=known.trouble.attempts + 1 if known else 1,
+            attempts=(known.trouble.attempts if known else 0) + (not isinstance(error, BuildingError)),
             since=known.trouble.since if known else now,
             retry_at=now + timedelta(seconds=delay),
             stalled=isinstance(error, TerminalError),

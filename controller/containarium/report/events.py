@@ -39,6 +39,10 @@ class Reason(StrEnum):
     APPROVAL_USED = "ApprovalUsed"
     HOST_REPAIRED = "HostRepaired"
     """Something of the host's own, whoever's environment it is: the firewall."""
+    BASE_UPDATED = "BaseImageUpdated"
+    """Of a baked image: the next environment gets a new one, and nobody is made anew."""
+    IMAGE_REMOVED = "ImageRemoved"
+    """A baked image that nobody had used for long."""
     SUSPENDED = "Suspended"
     RESUMED = "Resumed"
     FAILED = "Failed"
@@ -176,6 +180,10 @@ def _environment(before: EnvironmentStatus, now: EnvironmentStatus, blame: Mappi
 
 def _trouble(before: EnvironmentStatus, now: EnvironmentStatus) -> Iterator[Event]:
     old, new = before.trouble, now.trouble
+    if new is not None and new.waiting:
+        return
+    if old is not None and old.waiting:
+        old = None
     if new is not None and (old is None or (old.action, old.reason) != (new.action, new.reason)):
         yield Event(Reason.FAILED, now.name, f"{new.action}: {new.reason}: {new.message}")
     elif old is not None and new is None and now.ready.status is ConditionStatus.TRUE:

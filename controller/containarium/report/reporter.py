@@ -119,6 +119,9 @@ class Reporter:
     def ended(self, ended: FinishedWork, trouble: Trouble | None) -> None:
         """Work on an environment is over; ``trouble`` is how it failed, if it did and is tried again."""
         plan, failure = ended.plan, ended.failure
+        if trouble is not None and trouble.waiting:
+            self.logger.debug("waiting", environment=plan.name, reason=trouble.reason, text=trouble.message)
+            return
         if trouble is not None:
             self.logger.warning(
                 "failed",
