@@ -17,6 +17,7 @@ from containarium.cli import (
     errors,
     export,
     hostcmd,
+    image,
     manifests,
     probe,
     run,
@@ -61,6 +62,7 @@ app.command("validate", rich_help_panel=_MANIFESTS)(manifests.validate)
 app.command("schema", rich_help_panel=_MANIFESTS)(manifests.schema)
 app.command("sync", rich_help_panel=_MANIFESTS)(sync.sync)
 app.command("daemon", rich_help_panel=_HOST)(service.daemon)
+app.add_typer(image.app, name="image", rich_help_panel=_HOST)
 app.add_typer(hostcmd.app, name="host", rich_help_panel=_HOST)
 app.command("doctor", rich_help_panel=_HOST)(hostcmd.doctor)
 

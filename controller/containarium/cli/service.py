@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from containarium.cli.errors import CommandError
+from containarium.cli.image import duration
 from containarium.cli.wiring import wiring
 
 ENDPOINT = "CONTAINARIUM_METADATA_ENDPOINT"
@@ -37,6 +38,9 @@ def daemon(
         ),
     ] = "",
     probe: Annotated[bool, typer.Option(help="Try everybody's SSH for real now and then.")] = True,
+    keep_recipes: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long a baked image stays that nobody uses, such as 30d.")
+    ] = "30d",
     resync: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, max=3600, help="Between two looks at everything.")
     ] = 60.0,
@@ -50,6 +54,7 @@ def daemon(
         raise CommandError(f"there is no cloud {spot!r} for --spot", "write auto, gce, aws or off")
     wired = wiring(context)
     wired.require_root("daemon")
+    unused_for = duration(keep_recipes, "--keep-recipes")
     from containarium.reconcile.assembly import Options, run
     from containarium.reconcile.rhythm import Rhythm
 
@@ -59,6 +64,7 @@ def daemon(
         spot=spot,
         metadata=metadata,
         probe=probe,
+        keep_recipes=unused_for,
         rhythm=Rhythm(resync=resync),
         debug=debug,
     )

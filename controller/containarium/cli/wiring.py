@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -14,11 +14,13 @@ from containarium.cli.errors import CommandError
 from containarium.host.settings import HostSettings
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from pathlib import Path
 
     from containarium.host.doctor import Finding
     from containarium.host.prepare import Step
     from containarium.model.host import Host, Progress
+    from containarium.model.recipe import Baked, Recipe
 
 
 class Prepare(Protocol):
@@ -50,6 +52,28 @@ class Restore(Protocol):
 
     def restore(self, name: str, file: Path, *, unchecked: bool, progress: Progress) -> None:
         """Raises HostError; then nothing was made."""
+        ...
+
+
+class Recipes(Protocol):
+    """Images that environments are made from, see ``containarium.host.recipes``. Each method may raise HostError."""
+
+    def baked(self) -> tuple[Baked, ...]:
+        """Those that are there."""
+        ...
+
+    def bake(self, recipe: Recipe, progress: Progress) -> Baked:
+        """A recipe's image, made first where it is missing; waits for others who make it."""
+        ...
+
+    def prune(
+        self, unused_for: timedelta, now: datetime, *, wanted: Collection[Recipe], dry: bool
+    ) -> tuple[Baked, ...]:
+        """Remove, or with ``dry`` only name, what nobody has used for so long and ``wanted`` does not name."""
+        ...
+
+    def tidy(self) -> tuple[str, ...]:
+        """Remove what interrupted builds left; returns the names."""
         ...
 
 
@@ -100,6 +124,12 @@ def _restorer(settings: HostSettings) -> Restore:
     return Restorer(Incus(settings), Accounts(settings), settings)
 
 
+def _recipes(settings: HostSettings) -> Recipes:
+    from containarium.reconcile.recipes import on_this_host
+
+    return on_this_host(settings)
+
+
 def _utc() -> datetime:
     return datetime.now(UTC)
 
@@ -119,6 +149,7 @@ class Wiring:
     examine: Callable[[HostSettings], Sequence[Finding]] = _examine
     restorer: Callable[[HostSettings], Restore] = _restorer
     suspension: Callable[[HostSettings], Suspension] = _suspension
+    recipes: Callable[[HostSettings], Recipes] = _recipes
     clock: Callable[[], datetime] = _utc
     is_root: Callable[[], bool] = _root
 

@@ -34,6 +34,7 @@ from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.probing import Probing
+from containarium.reconcile.recipes import EVERY, Keeper, Telling, on_this_host
 from containarium.reconcile.recovery import Recovery
 from containarium.reconcile.revision import revision
 from containarium.reconcile.rhythm import Rhythm
@@ -76,6 +77,8 @@ class Options:
     spot: str = "auto"
     metadata: str = ""
     probe: bool = True
+    keep_recipes: timedelta = timedelta(days=30)
+    """For how long a baked image stays that nobody uses."""
     rhythm: Rhythm = field(default_factory=Rhythm)
     debug: bool = False
 
@@ -131,7 +134,8 @@ class _Assembled:
 def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _Assembled:
     cancellation = Cancellation()
     # useradd is quick, and worse off when it is killed; only the wait for its lock is given up.
-    host = Machine(settings, Accounts(settings, sleep=cancellation.sleep), cancellation=cancellation)
+    accounts = Accounts(settings, sleep=cancellation.sleep)
+    host = Machine(settings, accounts, cancellation=cancellation, built=reporter.metrics.baked)
     wakeup = WakeUp()
     finished = _waker(wakeup, "finished")
     workers = Workers(host, reporter, finished, clock=_now, ticks=time.monotonic)
@@ -162,6 +166,15 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     )
     controller = Controller(host, source, workers, senses, reporter, options.rhythm)
     probing = _probing(settings, wakeup) if options.probe else None
+    keeper = Keeper(
+        on_this_host(settings),
+        Telling(reporter),
+        lambda: controller.last.load,
+        lambda: workers.busy,
+        _now,
+        time.monotonic,
+        options.keep_recipes,
+    )
     daemon = Daemon(
         host,
         controller,
@@ -172,7 +185,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         ticks=time.monotonic,
         recovery=Recovery(host, seconds_since_boot, finished, thread_pool, _recovered(reporter)),
         probing=probing,
-        chores=Chores(_chores(settings), partial(_done, reporter)).do,
+        chores=Chores((*_chores(settings), Chore("images", EVERY, keeper.look)), partial(_done, reporter)).do,
         revision=partial(revision, replace(settings, manifests=options.manifests)),
     )
     holder.append(daemon)

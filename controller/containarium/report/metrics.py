@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     Info,
     ProcessCollector,
@@ -69,6 +70,7 @@ class Metrics:
         self._work()
         self._drift()
         self._probing()
+        self._baking()
         build = Info(PREFIX + "build", "The program that runs.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
         self.registry.register(self._gauges)
@@ -109,6 +111,19 @@ class Metrics:
         self._probed = self._counter("ssh_probes_total", "SSH probes, by how they ended.", "result")
         self._start(self._probed, ("success", "failure"))
         self._probe_time = self._histogram("ssh_probe_time_seconds", "Seconds that an SSH probe took.", _PROBE)
+
+    def _baking(self) -> None:
+        self._recipes = Gauge(
+            PREFIX + "recipes", "Baked images, by whether their base is the newest.", ("state",), registry=self.registry
+        )
+        self._builds = self._counter("recipe_builds_total", "Images that were baked, by how that ended.", "result")
+        self._start(self._builds, ("success", "error"))
+        self._last_build = Gauge(
+            PREFIX + "recipe_last_build_seconds",
+            "Seconds that the last baking of an image took, by how it ended.",
+            ("result",),
+            registry=self.registry,
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)
@@ -177,6 +192,17 @@ class Metrics:
         for counter, fields in ((self._found, found), (self._repaired, repaired)):
             for field in fields:
                 counter.labels(field if field in FIELDS else OTHER).inc()
+
+    def recipes(self, current: int, outdated: int) -> None:
+        """How many baked images there are, and of how many others the base was updated since."""
+        for state, number in (("current", current), ("outdated", outdated)):
+            self._recipes.labels(state).set(number)
+
+    def baked(self, seconds: float, ok: bool) -> None:
+        """The baking of an image has ended."""
+        result = "success" if ok else "error"
+        self._builds.labels(result).inc()
+        self._last_build.labels(result).set(seconds)
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format, see CONTENT_TYPE."""

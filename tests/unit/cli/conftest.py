@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import Host, Progress, TerminalError
 from containarium.model.observed import Instance
+from containarium.model.recipe import Baked, Recipe
 from containarium.simulate.faults import Faults, no_faults
 from containarium.simulate.host import SimulatedHost
 from containarium.simulate.inside import Inside
@@ -88,6 +89,62 @@ class FakeRestorer:
 
 
 @dataclass
+class FakeRecipes:
+    """Baked images that are only written down. ``failing`` are packages with which nothing can be built."""
+
+    there: list[Baked] = field(default_factory=list)
+    failing: dict[str, Exception] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+    asked: list[Recipe] = field(default_factory=list)
+    """What was to be baked, in this order."""
+
+    def baked(self) -> tuple[Baked, ...]:
+        """Those that are there."""
+        return tuple(self.there)
+
+    def bake(self, recipe: Recipe, progress: Progress) -> Baked:
+        """Find it or write it down."""
+        self.asked.append(recipe)
+        for found in self.there:
+            if found.recipe == recipe and not found.outdated:
+                return found
+        for package in recipe.packages:
+            progress(f"installing {package}")
+            if package in self.failing:
+                raise self.failing[package]
+        self.put(recipe)
+        return self.there[-1]
+
+    def put(self, recipe: Recipe, **known: Any) -> Baked:
+        """There is one."""
+        base = known.pop("base", "ba5e")
+        digest = recipe.digest(base)
+        found = Baked(digest, recipe, base, digest[::-1], 300 << 20, known.pop("built", NOW), **known)
+        self.there.append(found)
+        return found
+
+    def prune(
+        self, unused_for: timedelta, now: datetime, *, wanted: Collection[Recipe], dry: bool
+    ) -> tuple[Baked, ...]:
+        """As a host does it."""
+        old = [
+            baked
+            for baked in self.there
+            if not baked.used_by
+            and now - (baked.last_used or baked.built) >= unused_for
+            and (baked.outdated or baked.recipe not in wanted)
+        ]
+        if not dry:
+            self.there = [baked for baked in self.there if baked not in old]
+        return tuple(old)
+
+    def tidy(self) -> tuple[str, ...]:
+        """As a host does it."""
+        found, self.leftovers = self.leftovers, []
+        return tuple(found)
+
+
+@dataclass
 class Shell:
     """Runs commands as a person would, on a host that is only simulated."""
 
@@ -102,6 +159,7 @@ class Shell:
     prepared: list[tuple[HostSettings, bool]] = field(default_factory=list)
     """What ``host prepare`` was asked for."""
     now: datetime = NOW
+    recipes: FakeRecipes = field(default_factory=FakeRecipes)
     restorer: FakeRestorer = field(init=False)
     root: bool = True
 
@@ -118,6 +176,7 @@ class Shell:
             prepare=self._prepare,
             examine=lambda _settings: self.findings,
             restorer=lambda _settings: self.restorer,
+            recipes=lambda _settings: self.recipes,
             clock=lambda: self.now,
             is_root=lambda: self.root,
         )

@@ -61,6 +61,8 @@ def metrics() -> Metrics:
     metrics.action("StartInstance", 1.5, ok=True)
     metrics.edited(2.0)
     metrics.drift(found=["account.keys"], repaired=["account.keys"])
+    metrics.recipes(2, 1)
+    metrics.baked(40.0, ok=True)
     return metrics
 
 

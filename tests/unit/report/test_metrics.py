@@ -67,6 +67,8 @@ def test_what_is_known_starts_at_0(metrics: Metrics) -> None:
         'actions_total{kind="CreateInstance",result="error"}',
         'wakeups_total{trigger="incus"}',
         'ssh_probes_total{result="failure"}',
+        'recipe_builds_total{result="success"}',
+        'recipe_builds_total{result="error"}',
         "reconcile_time_seconds_count",
         "convergence_time_seconds_count",
         "preempted",
@@ -79,6 +81,7 @@ def test_what_is_not_known_is_not_there(metrics: Metrics) -> None:
     assert "containarium_last_successful_pass_timestamp_seconds" not in found
     assert "containarium_recovery_time_seconds" not in found
     assert "containarium_manifests_complete" not in found
+    assert not [name for name in found if name.startswith(("containarium_recipes", "containarium_recipe_last"))]
 
 
 def test_a_pass(metrics: Metrics, site: Site) -> None:
@@ -220,6 +223,23 @@ def test_what_the_loop_counts(metrics: Metrics) -> None:
     assert found['containarium_drift_found_total{field="other"}'] == 1
     assert found['containarium_drift_found_total{field="account.keys"}'] == 1
     assert found['containarium_drift_repaired_total{field="account.keys"}'] == 1
+
+
+def test_baked_images(metrics: Metrics) -> None:
+    metrics.recipes(3, 1)
+    metrics.recipes(1, 2)
+    metrics.baked(31.5, ok=True)
+    metrics.baked(12.0, ok=True)
+    metrics.baked(300.0, ok=False)
+    found = {name: value for name, value in samples(metrics).items() if name.startswith("containarium_recipe")}
+    assert found == {
+        'containarium_recipes{state="current"}': 1,
+        'containarium_recipes{state="outdated"}': 2,
+        'containarium_recipe_builds_total{result="success"}': 2,
+        'containarium_recipe_builds_total{result="error"}': 1,
+        'containarium_recipe_last_build_seconds{result="success"}': 12.0,
+        'containarium_recipe_last_build_seconds{result="error"}': 300.0,
+    }
 
 
 def test_no_series_is_a_time_of_creation_of_another(metrics: Metrics) -> None:
