@@ -74,8 +74,8 @@ alerts: .venv/.dev ## play the alert rules and check the dashboard with promtool
 	$(PYTEST) tests/unit/examples/test_prometheus.py
 
 .PHONY: bench
-bench: .venv/.dev .venv/.compiled ## the figures of tests/bench/RESULTS.md (root); PARTS="..." for some of them
-	$(BIN)/python -m tests.bench $(PARTS)
+bench: .venv/.dev .venv/.compiled ## the figures of tests/bench/RESULTS.md (root); PARTS="..." for some, HERE=1 for those of this host
+	$(BIN)/python -m tests.bench $(if $(HERE),--here $(HERE_OPTIONS)) $(PARTS)
 
 .PHONY: clean
 clean: ## remove .venv, caches and build results; the machine stays as it is

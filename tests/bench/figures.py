@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from tests.bench.chart import Chart
+
+PLOTS = "plots"
+"""Folder of the charts, beside the page."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -18,12 +23,14 @@ class Section:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    charts: tuple[Chart, ...] = ()
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Section:
         """From what JSON makes of one."""
         rows = tuple(tuple(row) for row in plain["rows"])
-        return cls(plain["title"], plain["text"], tuple(plain["columns"]), rows, tuple(plain["notes"]))
+        charts = tuple(map(Chart.of, plain.get("charts", ())))
+        return cls(plain["title"], plain["text"], tuple(plain["columns"]), rows, tuple(plain["notes"]), charts)
 
     def markdown(self, where: str) -> str:
         """The section as Markdown. ``where`` says how it was measured."""
@@ -33,6 +40,7 @@ class Section:
             lines.append("|" + " --- |" * len(self.columns))
             lines += ["| " + " | ".join(row) + " |" for row in self.rows]
             lines.append("")
+        lines += [f"![{chart.title}]({PLOTS}/{chart.slug}.svg)\n" for chart in self.charts]
         lines += [f"- {note}" for note in self.notes]
         return "\n".join(lines) + "\n"
 
@@ -60,3 +68,19 @@ def quantiles(samples: Sequence[float]) -> tuple[str, str, str]:
     """Median, 99th percentile and maximum, in milliseconds."""
     middle, late, most = (1000 * value for value in (median(samples), percentile(samples, 99), max(samples)))
     return f"{middle:.0f}", f"{late:.0f}", f"{most:.0f}"
+
+
+def moments(samples: Sequence[float]) -> str:
+    """Median with minimum and maximum, in seconds."""
+    return f"{median(samples):.2f} ({min(samples):.2f} to {max(samples):.2f})"
+
+
+def over(samples: Sequence[float], others: Sequence[float]) -> float:
+    """The median ratio of samples that were taken in turn with others."""
+    return median(one / other for one, other in zip(samples, others, strict=True))
+
+
+def against(what: str, found: float, aim: float, unit: str = " x") -> str:
+    """Whether an aim of "at most" is met, and by how much it is missed, as a sentence."""
+    word = "met" if found <= aim else f"missed by {100 * (found / aim - 1):.0f} %"
+    return f"{what}, the aim of at most {aim:g}{unit} is {word}: {found:.2f}{unit}."

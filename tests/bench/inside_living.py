@@ -223,6 +223,23 @@ def looks(runs: int = 20) -> dict[str, float]:
     return found
 
 
+def watcher(seconds: float = 60.0) -> float:
+    """CPU seconds a second of what watches the files, alone in this process, while none of them changes."""
+    from containarium.host.settings import HostSettings
+    from containarium.sources.watch import Watch
+
+    settings = HostSettings()
+    accounts = [settings.etc / name for name in ("passwd", "shadow", "group", "subuid", "subgid")]
+    watch = Watch([settings.manifests, *accounts, settings.jump_keys], lambda _path: None)
+    watch.start()
+    time.sleep(3)
+    used, began = time.process_time(), time.monotonic()
+    time.sleep(seconds)
+    share = (time.process_time() - used) / (time.monotonic() - began)
+    watch.stop()
+    return share
+
+
 def passes_of() -> float:
     """How many passes it has made."""
     connection = http.client.HTTPConnection("127.0.0.1", 9465, timeout=10)
@@ -247,6 +264,8 @@ def main(what: str, *args: str) -> object:
             return rest(float(args[0]))
         case "looks":
             return looks()
+        case "watcher":
+            return watcher()
     raise SystemExit(f"{what}?")
 
 

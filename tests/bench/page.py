@@ -6,15 +6,16 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.figures import Section
+from tests.bench.chart import Chart
+from tests.bench.figures import PLOTS, Section
 
 HERE = Path(__file__).parent
-PAGE = HERE / "RESULTS.md"
-RESULTS = HERE / "results"
+PAGE = "RESULTS.md"
+RESULTS = "results"
 HEAD = """\
 # Figures
 
@@ -55,18 +56,37 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, {system}, Linux {kernel}, Python {platform.python_version()}"
 
 
-def keep(part: str, found: Found) -> None:
+def keep(part: str, found: Found, folder: Path = HERE) -> None:
     """Keep what a part has found."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{part}.json").write_text(json.dumps(asdict(found), indent=1) + "\n")
+    results = folder / RESULTS
+    results.mkdir(exist_ok=True)
+    (results / f"{part}.json").write_text(json.dumps(asdict(found), indent=1) + "\n")
 
 
-def write_page(parts: Sequence[str]) -> str:
-    """Write the page of all that is kept, in this order, and return it."""
-    kept = {part: Found.of(path.read_text()) for part in parts if (path := RESULTS / f"{part}.json").is_file()}
+def write_page(parts: Sequence[str], folder: Path = HERE) -> str:
+    """Write the page of all that is kept, in this order, with its charts beside it, and return it."""
+    results = folder / RESULTS
+    kept = {part: Found.of(path.read_text()) for part in parts if (path := results / f"{part}.json").is_file()}
     text = "\n".join((HEAD, *(_part(name, found) for name, found in kept.items())))
-    PAGE.write_text(text)
+    (folder / PAGE).write_text(text)
+    charts = [chart for found in kept.values() for section in found.sections for chart in section.charts]
+    _draw(charts, folder / PLOTS)
     return text
+
+
+def as_text(name: str, found: Found) -> str:
+    """A part that is not kept, for somebody who measured it on a host of their own."""
+    bare = [replace(section, charts=()) for section in found.sections]
+    where = f"*{name}, {found.date}, load before {found.load:.1f}: {found.machine}.*\n"
+    return "\n".join(section.markdown(where) for section in bare)
+
+
+def _draw(charts: Sequence[Chart], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.svg"):
+        old.unlink()
+    for chart in charts:
+        (folder / f"{chart.slug}.svg").write_text(chart.svg())
 
 
 def _part(name: str, found: Found) -> str:
