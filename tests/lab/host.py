@@ -54,6 +54,7 @@ class LabHost:
     def create(self) -> None:
         """Make it anew, data disk included, and wait until it has booted."""
         self.delete()
+        self.outer.recount()
         pool = self.outer.settings.pool
         self.outer.incus("storage", "volume", "create", pool, self.volume, f"{OWNER_KEY}={self._owner}")
         self._create_instance()

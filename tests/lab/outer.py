@@ -59,6 +59,12 @@ class Outer:
         said = self.incus(*args, timeout=timeout).stdout
         return json.loads(said) if said.strip() else None
 
+    def recount(self) -> None:
+        """Where btrfs has lost count of what uses the pool, let it count anew: until then no limit holds."""
+        if any(file.read_text().strip() == "1" for file in Path("/sys/fs/btrfs").glob("*/qgroups/inconsistent")):
+            pool = self.settings.incus_dir / "storage-pools" / self.settings.pool
+            run(["btrfs", "quota", "rescan", "-w", pool], timeout=300, check=False)
+
     @contextmanager
     def locked(self, name: str = "outer", timeout: float = 900) -> Iterator[None]:
         """Hold a lock between processes: one of them starts the daemon or builds an image, others wait for it."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from containarium.host.command import Run
+from containarium.host.faults import clean
+from containarium.model.host import RetryableError
 
 _SUBVOLUME_OF = 0xD0009412
 """BTRFS_IOC_INO_LOOKUP: which subvolume an open folder belongs to."""
@@ -37,14 +39,22 @@ class Subvolume:
 class Quotas:
     """Reads and sets the disk limits of containers. ``folder`` is a container's own, which holds its rootfs."""
 
-    def __init__(self, run: Run, btrfs: Path = Path("/sys/fs/btrfs"), mounts: Path = Path("/proc/self/mounts")) -> None:
+    def __init__(
+        self,
+        run: Run,
+        btrfs: Path = Path("/sys/fs/btrfs"),
+        mounts: Path = Path("/proc/self/mounts"),
+        volume: Callable[[Path], Subvolume | None] | None = None,
+    ) -> None:
+        """``volume`` says which subvolume a folder is the top of."""
         self._run = run
+        self._volume = volume or subvolume
         self._btrfs = btrfs
         self._mounts = mounts
 
     def limits(self, folders: Mapping[str, Path]) -> dict[str, int | None]:
         """Bytes by instance (0: no limit), None where it is unknown."""
-        volumes = {name: subvolume(folder) for name, folder in folders.items()}
+        volumes = {name: self._volume(folder) for name, folder in folders.items()}
         found = {name: self._limit(volume) for name, volume in volumes.items() if volume}
         others = {name: folder for name, folder in folders.items() if volumes[name] is None}
         return found | (self._zfs(others) if others else {})
@@ -54,11 +64,35 @@ class Quotas:
 
         Not by way of the folder itself, as Incus does: the kernel refuses that for one that is over its limit.
         """
-        found = subvolume(folder)
+        found = self._volume(folder)
         if found is None:
             return False
         self._run(["btrfs", "qgroup", "limit", str(size), f"0/{found.number}", str(pool)], timeout=_TIMEOUT)
         return True
+
+    def recount(self, pool: Path) -> bool:
+        """Let btrfs count anew how much each subvolume uses where it has lost count: until then no limit holds.
+
+        Returns whether that was so; the counting goes on by itself. Raises HostError.
+        """
+        found = self._volume(pool)
+        if found is None or not self._inconsistent(found.filesystem):
+            return False
+        begun = self._run(["btrfs", "quota", "rescan", str(pool)], timeout=_TIMEOUT, check=False)
+        if begun.code != 0 and "in progress" not in begun.err:
+            raise RetryableError(
+                f"btrfs does not count anew what uses the disk: {clean(begun.tail)}",
+                remedy=f"btrfs quota rescan -w {pool}",
+                reason="QuotasInconsistent",
+            )
+        return begun.code == 0
+
+    def _inconsistent(self, filesystem: str) -> bool:
+        try:
+            text = (self._btrfs / filesystem / "qgroups" / "inconsistent").read_text(encoding="ascii")
+        except (OSError, ValueError):  # quotas are off, or the kernel does not show them
+            return False
+        return text.strip() == "1"
 
     def _limit(self, volume: Subvolume) -> int | None:
         groups = self._btrfs / volume.filesystem / "qgroups"

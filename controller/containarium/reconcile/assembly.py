@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from containarium.host import approvals, spot
+from containarium.host import approvals, command, spot
 from containarium.host.accounts import Accounts
 from containarium.host.boot import seconds_since_boot
 from containarium.host.cancel import Cancellation
@@ -26,6 +26,7 @@ from containarium.host.lock import only_controller
 from containarium.host.machine import Machine
 from containarium.host.prepare import vault
 from containarium.host.probe import SSHProbe
+from containarium.host.quotas import Quotas
 from containarium.host.servicemanager import ServiceManager
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError
@@ -195,10 +196,13 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
 
 
 def _chores(settings: HostSettings) -> tuple[Chore, ...]:
-    firewall = Firewall(settings)
+    firewall, quotas = Firewall(settings), Quotas(command.run)
+    pool = settings.incus_dir / "storage-pools" / settings.pool
     return (
         # Whoever reloads the host's own rules may take ours away with them, and guests would reach the host.
         Chore("firewall", 60.0, lambda: "its tables were gone" if firewall.restore() else ""),
+        # A deleted subvolume may be enough for btrfs to lose count, and then nobody's disk has a limit.
+        Chore("quotas", 60.0, lambda: "btrfs had lost count of what uses the disk" if quotas.recount(pool) else ""),
         Chore("vault", 3600.0, lambda: "it follows what was changed here" if vault.follow(settings) else ""),
     )
 

@@ -18,11 +18,12 @@ from containarium.host.command import Completed, run
 from containarium.host.enforcement import EnforcementLook, Rules
 from containarium.host.incus import Incus
 from containarium.host.netfilter import BridgeRules
-from containarium.host.quotas import Quotas, subvolume
+from containarium.host.quotas import Quotas, Subvolume, subvolume
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.host import TerminalError
+from containarium.model.host import RetryableError, TerminalError
 from containarium.model.observed import Enforcement, Instance, InstanceStatus
+from tests.unit.host.etcfiles import FakeRun
 
 BOX = "alice-container"
 GROUP = f"lxc.payload.{BOX}"
@@ -148,6 +149,40 @@ class TestQuotas:
         assert subvolume(tmp_path) is None
         assert not Quotas(zfs).set_btrfs(tmp_path, tmp_path, 5)
         assert zfs.asked == []
+
+
+class TestRecount:
+    """What happens when btrfs has lost count."""
+
+    POOL = Path("/pool")
+
+    def quotas(self, folder: Path, state: str, error: str = "") -> tuple[Quotas, FakeRun]:
+        groups = folder / "f1" / "qgroups"
+        groups.mkdir(parents=True)
+        if state:
+            (groups / "inconsistent").write_text(f"{state}\n")
+        run = FakeRun(lambda _args: Completed(int(bool(error)), "", error))
+        return Quotas(run, btrfs=folder, volume=lambda _folder: Subvolume("f1", 5)), run
+
+    def test_it_counts_anew(self, tmp_path: Path) -> None:
+        quotas, run = self.quotas(tmp_path, "1")
+        assert quotas.recount(self.POOL)
+        assert run.commands == [["btrfs", "quota", "rescan", "/pool"]]
+
+    @pytest.mark.parametrize("state", ["0", ""], ids=["it counts right", "the kernel does not say"])
+    def test_nothing_is_run_for_nothing(self, tmp_path: Path, state: str) -> None:
+        quotas, run = self.quotas(tmp_path, state)
+        assert not quotas.recount(self.POOL)
+        assert run.commands == []
+
+    def test_it_is_not_told_again_while_it_counts(self, tmp_path: Path) -> None:
+        busy = "ERROR: quota rescan failed: Operation now in progress"
+        assert not self.quotas(tmp_path, "1", busy)[0].recount(self.POOL)
+
+    def test_a_failure_says_what_to_do(self, tmp_path: Path) -> None:
+        quotas, _ = self.quotas(tmp_path, "1", "ERROR: quota rescan failed: Read-only file system")
+        with pytest.raises(RetryableError, match=r"Read-only file system; btrfs quota rescan -w /pool"):
+            quotas.recount(self.POOL)
 
 
 def attribute(kind: int, data: bytes) -> bytes:
