@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from containarium.model.action import Action
-from containarium.model.host import Host, Progress, silent
+from containarium.model.host import Host, Inside, Progress, everybody, silent
 from containarium.model.observed import Look, Observed
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -63,7 +63,7 @@ class _Guarded:
     host: Host
     check: Callable[[], None]
 
-    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
         """Look, unless it is to end."""
         self.check()
         return self.host.observe(look, inside)

@@ -25,7 +25,7 @@ from containarium.host.power import Power
 from containarium.host.recipes import Recipes
 from containarium.host.settings import HostSettings
 from containarium.model import action as act
-from containarium.model.host import Progress, TerminalError, silent
+from containarium.model.host import Inside, Progress, TerminalError, everybody, silent
 from containarium.model.observed import Look, Observed
 
 
@@ -66,18 +66,18 @@ class Machine:
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
         self._enforcer = Enforcer(self._incus, self._instances, self._enforced, self._cancellation)
 
-    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
         """Look at everything and change nothing. Two requests, however many instances there are."""
-        look_inside = partial(self._look.inside, only=inside)
         return observe(
             self._settings,
             self._name,
             self._incus,
             self._instances,
             self._accounts,
-            look_inside,
-            partial(self._enforced.running, only=inside),
+            self._look.inside,
+            self._enforced.running,
             look,
+            inside,
         )
 
     def doubts(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from containarium.host import leases, probekey
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
 from containarium.host.settings import HostSettings
-from containarium.model.host import HostError, Progress, TerminalError
+from containarium.model.host import HostError, Inside, Progress, TerminalError
 from containarium.model.observed import Account, Enforcement, Guest, HostFacts, Instance, Look, Observed
 
 
@@ -34,10 +34,12 @@ class Accounts(Protocol):
     def delete(self, name: str) -> None: ...
 
 
-LookInside = Callable[[Mapping[str, Instance]], Mapping[str, Guest]]
-"""Reads the inside of those instances that are ours and run."""
+Only = frozenset[str] | None
+"""Names of environments; None: all."""
+LookInside = Callable[[Mapping[str, Instance], Only], Mapping[str, Guest]]
+"""Reads the inside of those instances that are ours and run, of these environments."""
 
-LookAtLimits = Callable[[Mapping[str, Instance]], Mapping[str, Enforcement]]
+LookAtLimits = Callable[[Mapping[str, Instance], Only], Mapping[str, Enforcement]]
 """Reads what the kernel holds those to."""
 
 
@@ -50,14 +52,16 @@ def observe(
     look_inside: LookInside,
     look_at_limits: LookAtLimits,
     look: Look,
+    inside: Inside,
 ) -> Observed:
-    """Two requests: the instances, and the bridge's state. While Incus lists the instances, the accounts are read;
-    with DEEP, the guests and what holds them afterwards.
+    """Two requests: the instances, and the bridge's state. While Incus lists the instances, ``inside`` is asked and
+    the accounts are read; with DEEP, the guests and what holds them afterwards.
 
     Raises HostError when any part of it is missing: half a look is none.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="observe") as pool:
         listing = pool.submit(instances.all)
+        only = inside()
         subnet = _subnet(incus, settings.bridge)
         driver = _pool_driver(incus, settings.pool)
         known, orphans = accounts.observe()
@@ -72,13 +76,13 @@ def observe(
         probe_key=probekey.public_half(settings),
         leases=leases.read(incus, settings, subnet, found),
     )
-    deep = look is Look.DEEP
+    deep = look is Look.DEEP and only != frozenset()
     return Observed(
         host=facts,
         instances=found,
         accounts=known,
-        guests=look_inside(found) if deep else {},
-        enforced=look_at_limits(found) if deep else {},
+        guests=look_inside(found, only) if deep else {},
+        enforced=look_at_limits(found, only) if deep else {},
         orphan_keys=orphans,
     )
 

@@ -17,6 +17,14 @@ def silent(_message: str) -> None:
     """A Progress that tells nobody."""
 
 
+Inside = Callable[[], frozenset[str] | None]
+"""Says which environments are to be looked into; None: all."""
+
+
+def everybody() -> None:
+    """An Inside that looks into all."""
+
+
 class HostError(Exception):
     """An action or a look failed. One line for a person, with what to do about it.
 
@@ -59,10 +67,10 @@ class BuildingError(WaitingError):
 class Host(Protocol):
     """A machine that can be looked at and changed. Safe to call from several threads."""
 
-    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
         """Look at everything and change nothing. Raises HostError when the look is not whole.
 
-        A deep look reads the guests of these environments only, where ``inside`` names any; None: of all.
+        A deep look reads the guests of those environments that ``inside`` says; it is asked once, while others answer.
         """
         ...
 

@@ -123,9 +123,7 @@ class Controller:
         self._gather(begin, head.started)
         # Both from before the look: what ends while it lasts was not seen as it is now.
         busy, claims = self._workers.busy, self._workers.claims
-        load = self._source.load()
-        self._last = replace(self._last, load=load)
-        observed, inside = self._look(load, begin)
+        load, observed, inside = self._look(begin)
         terms = self._terms(begin, head.started, claims)
         plan = decide(load, observed, self._host, head.started, terms)
         self._next_resync = begin + self._rhythm.resync * (1 + self._rhythm.jitter * (2 * self._senses.chance() - 1))
@@ -153,21 +151,36 @@ class Controller:
             self._turns.ask((name,))
             self._audience.ended(ended, trouble)
 
-    def _look(self, load: Load, clock: float) -> tuple[Observed, frozenset[str]]:
-        """What is there, and whose inside was asked for."""
-        known = _ours(self._last.observed) if self._last.observed is not None else None
+    def _look(self, clock: float) -> tuple[Load, Observed, frozenset[str]]:
+        """The manifests, what is there, and whose inside was asked for. They are read while Incus makes its answer."""
+        read: list[tuple[Load, frozenset[str] | None]] = []
+
+        def inside() -> frozenset[str] | None:
+            read.append(self._read(clock))
+            return read[0][1]
+
+        try:
+            observed = self._host.observe(Look.DEEP, inside)
+        finally:
+            if not read:  # the status tells of broken manifests although Incus is gone
+                inside()
+        load, chosen = read[0]
+        looked = _ours(observed) if chosen is None else chosen
+        self._turns.done(looked, clock)
+        self._turns.forget_all_but(_ours(observed) | {manifest.name for manifest in load.manifests})
+        return load, observed, looked
+
+    def _read(self, clock: float) -> tuple[Load, frozenset[str] | None]:
+        """The manifests, and whose turn it is to be looked into; None: everybody's, at the first look."""
+        load = self._source.load()
+        known = self._last.observed
+        self._last = replace(self._last, load=load)
         if known is None:
-            observed = self._host.observe(Look.DEEP)
-            self._turns.done(_ours(observed), clock)
-            return observed, _ours(observed)
+            return load, None
         if load.complete:  # a folder that is away for a moment is no edit of everybody
             revisions = {manifest.name: self._source.revision(manifest.name) for manifest in load.manifests}
             self._turns.ask(self._edits.changed(revisions, clock))
-        inside = self._turns.due(known | {manifest.name for manifest in load.manifests}, clock)
-        observed = self._host.observe(Look.DEEP, inside) if inside else self._host.observe(Look.SHALLOW)
-        self._turns.done(inside, clock)
-        self._turns.forget_all_but(_ours(observed) | {manifest.name for manifest in load.manifests})
-        return observed, inside
+        return load, self._turns.due(_ours(known) | {manifest.name for manifest in load.manifests}, clock)
 
     def _terms(self, clock: float, now: datetime, claims: Mapping[str, str]) -> Terms:
         return Terms(

@@ -34,7 +34,7 @@ from containarium.model.action import (
     WriteAccountKeys,
     WriteGuestKeys,
 )
-from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
+from containarium.model.host import HostError, Inside, Progress, RetryableError, TerminalError, everybody, silent
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
 from containarium.simulate import accounts, guests, incus, limits
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
@@ -53,13 +53,14 @@ class SimulatedHost:
         self._step_seconds = step_seconds
         self._cancelled = False
 
-    def observe(self, look: Look = Look.DEEP, inside: frozenset[str] | None = None) -> Observed:
+    def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
         """Look at everything and change nothing."""
+        only = inside()
         self._pass(Boundary(LOOK))
         seen = self.world.snapshot(look)
-        if inside is None:
+        if only is None:
             return seen
-        boxes = {marks.instance_name(name) for name in inside}
+        boxes = {marks.instance_name(name) for name in only}
         return replace(
             seen,
             guests={name: guest for name, guest in seen.guests.items() if name in boxes},
