@@ -13,7 +13,7 @@ from tests.bench.site import load
 from tests.bench.stages import longest, medians, stages
 
 COUNT = 50
-ROUNDS = 3
+ROUNDS = 2
 AIM = 1.25
 HANDS = (2, 3, 4, 6, 8, 12)
 TRIED = 12
