@@ -1,24 +1,26 @@
 """Bakes one recipe: in a container of its own, without anything of a person, until it is published as an image.
 
-Every step looks before it acts, so that a bake that was interrupted is gone on with where it stopped.
+A bake that was interrupted is gone on with: packages are looked at before they are installed, what was done twice does
+no harm, and a builder that was stripped already is only published.
 """
 
 from __future__ import annotations
 
-import re
+import contextlib
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from containarium.host.command import Completed
-from containarium.host.faults import clean
+from containarium.host import firstboot
+from containarium.host.guestlife import await_address
 from containarium.host.guestpackages import Packages
 from containarium.host.idmaps import Idmaps
 from containarium.host.incus import Incus
-from containarium.host.instances import half_born, runs
-from containarium.host.power import has_address
+from containarium.host.instances import half_born, refuse_if_busy, runs
 from containarium.host.settings import HostSettings
+from containarium.host.stripping import Stripper, exists, run
 from containarium.model import marks
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError
 from containarium.model.recipe import VERSION, Recipe, short
@@ -31,54 +33,19 @@ PREFIX = "containarium-build-"
 _CREATE_TIMEOUT = 600.0
 _POWER_TIMEOUT = 60.0
 _PUBLISH_TIMEOUT = 900.0
-_ADDRESS_PATIENCE = 60
+_BOOT_PATIENCE = 120.0
 _PAUSE = 0.25
-_COMMAND_TIMEOUT = 120.0
 _RELEASE = ("os", "release", "architecture", "variant", "serial", "description")
 """Properties of the base image that its recipes keep."""
+_LIMITS = {"limits.memory": "50%", "limits.processes": "4096"}
+_DISK = "64GiB"
 
 _NO_STARTS = "/usr/sbin/policy-rc.d"
-_REFUSE = (
-    b"#!/bin/sh\n# Nothing starts while an image is baked: what it made of itself would be in every clone.\nexit 101\n"
-)
-_FIRST_BOOT = "ssh-host-keys.service"
-_FIRST_BOOT_UNIT = b"""\
-[Unit]
-Description=Make what each machine has to have of its own
-Before=ssh.service ssh.socket
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -A
-ExecStart=-/usr/sbin/make-ssl-cert generate-default-snakeoil
-
-[Install]
-WantedBy=multi-user.target
+_REFUSE = b"""\
+#!/bin/sh
+# Nothing starts while an image is baked: what it makes of itself would be in every clone.
+exit 101
 """
-_IDENTITY = (
-    "/var/lib/dbus/machine-id",
-    "/var/lib/systemd/random-seed",
-    "/var/lib/systemd/credential.secret",
-    "/etc/ssl/private/ssl-cert-snakeoil.key",
-    "/etc/ssl/certs/ssl-cert-snakeoil.pem",
-    "/root/.bash_history",
-)
-"""Files that a machine makes of itself, or with which it can be told from others."""
-_EMPTIED = (
-    "/var/lib/dhcp",
-    "/var/lib/NetworkManager",
-    "/var/lib/cloud",
-    "/var/lib/docker",
-    "/var/lib/containerd",
-    "/var/log/journal",
-    "/var/lib/apt/lists",
-    "/var/cache/apt",
-    "/tmp",  # noqa: S108 - the guest's, emptied and never written to
-    "/var/tmp",  # noqa: S108
-)
-_SECRETS = ("/etc", "/var/lib", "/opt", "/srv", "/root")
-"""Where a package's installation may have left a private key."""
 
 
 class Baker:
@@ -90,6 +57,7 @@ class Baker:
         self._bridge = settings.bridge
         self._pool = settings.pool
         self._packages = Packages(incus)
+        self._stripper = Stripper(incus)
         self._idmaps = idmaps or Idmaps(incus)
 
     def bake(self, recipe: Recipe, base: str, progress: Progress) -> str:
@@ -101,15 +69,23 @@ class Baker:
         digest = recipe.digest(base)
         name = PREFIX + short(digest)
         try:
-            self._make(name, digest, base, progress)
-            self._fill(name, recipe, progress)
-            self._strip(name)
-            fingerprint = self._publish(name, recipe, base, progress)
+            properties = self._properties(base)
+            if not self._stripped(name, digest):
+                resumed = self._make(name, digest, base, progress)
+                self._await_boot(name)
+                self._fill(name, recipe, progress, resumed=resumed)
+                progress("taking out what identifies a machine")
+                self._stripper.strip(name)
+                # By force: an orderly stop would write new ones.
+                self._stop(name)
+                self._stripper.check(name)
+                self._incus.patch("instances", name, body={"config": {marks.BUILDER_STRIPPED: "true"}})
+            fingerprint = self._publish(name, recipe, base, properties, progress)
         except HostError as error:
-            if error.reason not in ("Cancelled", "IncusUnreachable"):
-                self.discard(digest)
+            if error.reason not in ("Cancelled", "Busy", "IncusUnreachable"):
+                self._discard_if_possible(digest)
             raise
-        self.discard(digest)
+        self._discard_if_possible(digest)
         return fingerprint
 
     def builders(self) -> Mapping[str, str]:
@@ -127,24 +103,48 @@ class Baker:
         self._stop(name)
         self._incus.delete("instances", name, timeout=_POWER_TIMEOUT)
 
+    def _discard_if_possible(self, digest: str) -> None:
+        """What stays is tidied away later; how the bake itself ended is what counts."""
+        with contextlib.suppress(HostError):
+            self.discard(digest)
+
     # Its steps
 
-    def _make(self, name: str, digest: str, base: str, progress: Progress) -> None:
-        """A running builder: the one that an interrupted bake left, or a new one."""
+    def _properties(self, base: str) -> Mapping[str, str]:
+        found = self._incus.find("images", base)
+        if found is None:  # Incus has just replaced it by a newer one
+            raise RetryableError(
+                f"the base image {short(base)} is gone", remedy="it is looked for anew", reason="Changed"
+            )
+        properties: Mapping[str, str] = found.get("properties") or {}
+        return {key: properties[key] for key in _RELEASE if key in properties}
+
+    def _stripped(self, name: str, digest: str) -> bool:
+        """Whether an interrupted bake came as far as to have nothing left but to be published."""
+        there = self._incus.find("instances", name)
+        config = (there or {}).get("config") or {}
+        return config.get(marks.BUILDER) == digest and marks.BUILDER_STRIPPED in config and not runs(there)
+
+    def _make(self, name: str, digest: str, base: str, progress: Progress) -> bool:
+        """A running builder; whether it is one that an interrupted bake left."""
         there = self._incus.find("instances", name)
         if there is not None and (there.get("config") or {}).get(marks.BUILDER) != digest:
             raise TerminalError(
                 f"there is an instance {name} that containarium did not make", remedy="rename it", reason="Conflict"
             )
-        if there is not None and half_born(there):
-            self.discard(digest)
+        if there is not None and (half_born(there) or marks.BUILDER_STRIPPED in there["config"]):
+            refuse_if_busy(self._incus, name)
+            self.discard(digest)  # one that was started after it was stripped is no better than a half one
             there = None
         if there is None:
             progress("making a container to build the image in")
             self._incus.wait(self._idmaps.begin(self._body(name, digest, base)), _CREATE_TIMEOUT, progress)
+            if other := self._idmaps.shared_with(name):
+                raise RetryableError(f"Incus gave {name} the ids of {other}", remedy="again", reason="SharedIds")
         if there is None or not runs(there):
             body = {"action": "start", "timeout": round(_POWER_TIMEOUT)}
             self._incus.put("instances", name, "state", body=body, timeout=_POWER_TIMEOUT)
+        return there is not None
 
     def _body(self, name: str, digest: str, base: str) -> dict[str, Any]:
         return {
@@ -152,16 +152,18 @@ class Baker:
             "type": "container",
             "profiles": [],
             "config": {
+                **_LIMITS,
                 marks.BUILDER: digest,
                 "security.idmap.isolated": "true",
                 "boot.autostart": "false",
             },
             "devices": {
-                "root": {"type": "disk", "path": "/", "pool": self._pool},
+                "root": {"type": "disk", "path": "/", "pool": self._pool, "size": _DISK},
                 "eth0": {
                     "type": "nic",
                     "name": "eth0",
                     "network": self._bridge,
+                    "security.ipv4_filtering": "true",
                     "security.mac_filtering": "true",
                     "security.port_isolation": "true",
                 },
@@ -169,60 +171,48 @@ class Baker:
             "source": {"type": "image", "fingerprint": base},
         }
 
-    def _fill(self, name: str, recipe: Recipe, progress: Progress) -> None:
+    def _await_boot(self, name: str) -> None:
+        """Wait until all is over which a boot does by itself: what it makes afterwards would be in every clone."""
+        deadline = time.monotonic() + _BOOT_PATIENCE
+        while time.monotonic() < deadline:
+            left = max(1, round(deadline - time.monotonic()))
+            asked = ["timeout", str(left), "systemctl", "is-system-running", "--wait"]
+            said = self._incus.execute(name, asked, timeout=left + 10.0).out.strip()
+            if said in ("running", "degraded", "maintenance"):
+                break
+            self._incus.cancellation.sleep(_PAUSE)  # its manager does not answer yet
+        if exists(self._incus, name, "/usr/bin/cloud-init"):
+            asked = ["timeout", str(round(_BOOT_PATIENCE)), "cloud-init", "status", "--wait"]
+            self._incus.execute(name, asked, timeout=_BOOT_PATIENCE + 10.0)
+
+    def _fill(self, name: str, recipe: Recipe, progress: Progress, *, resumed: bool) -> None:
         """Packages, services, root's password: what is the same for everybody."""
-        if self._packages.missing(name, recipe.packages):
-            self._await_address(name)
-            own = self._incus.read_file(name, _NO_STARTS, len(_REFUSE))
-            if own is None:
+        known = self._stripper.secrets_of_base(name)
+        missing = self._packages.missing(name, recipe.packages)
+        if missing or resumed:
+            if not exists(self._incus, name, _NO_STARTS):
                 self._incus.write_file(name, _NO_STARTS, _REFUSE, uid=0, gid=0, mode=0o755)
+            if missing:
+                await_address(self._incus, self._incus.get("instances", name))
+            self._run(name, ["dpkg", "--configure", "-a"])
             self._packages.install(name, recipe.packages, progress)
-            if own is None or own.data == _REFUSE:
-                self._incus.remove_file(name, _NO_STARTS)
+        policy = self._incus.read_file(name, _NO_STARTS, len(_REFUSE))
+        if policy is not None and policy.data == _REFUSE:
+            self._incus.remove_file(name, _NO_STARTS)
         progress("finishing the image")
-        self._incus.remove_file(name, f"/etc/systemd/system/{_FIRST_BOOT}")
-        self._incus.write_file(name, f"/etc/systemd/system/{_FIRST_BOOT}", _FIRST_BOOT_UNIT, uid=0, gid=0, mode=0o644)
-        services = ("docker", "ssh") if recipe.docker else ("ssh",)
-        # Told by its root folder, systemctl needs no manager that has come up already.
-        self._run(name, ["systemctl", "--root=/", "enable", "--", _FIRST_BOOT, *services])
+        for unit, text in firstboot.UNITS.items():
+            path = f"/etc/systemd/system/{unit}"
+            self._incus.remove_file(name, path)
+            self._incus.write_file(name, path, text.encode(), uid=0, gid=0, mode=0o644)
+        # Told by its root folder, systemctl needs no manager that answers.
+        self._run(name, ["systemctl", "--root=/", "unmask", "--", *recipe.services])
+        self._run(name, ["systemctl", "--root=/", "enable", "--", *firstboot.UNITS, *recipe.services])
         self._run(name, ["usermod", "-p", "*", "--", "root"])
+        self._stripper.refuse_secrets(name, known)
 
-    def _strip(self, name: str) -> None:
-        """Take everything out that would be the same in each clone, and must not be. Ends with the builder stopped."""
-        if self._incus.read_file(name, "/usr/bin/cloud-init", 0) is not None:
-            self._run(name, ["cloud-init", "clean", "--logs"])
-        self._run(name, ["find", "/etc/ssh", "-maxdepth", "1", "-name", "ssh_host_*", "-delete"])
-        self._run(name, ["rm", "-rf", "--", *_IDENTITY])
-        self._refuse_secrets(name)
-        emptied = [path for path in _EMPTIED if self._incus.read_file(name, path, 0) is not None]
-        self._run(name, ["find", *emptied, "-mindepth", "1", "-xdev", "-delete"])
-        self._run(name, ["mkdir", "-p", "--", "/var/lib/apt/lists/partial", "/var/cache/apt/archives/partial"])
-        self._run(name, ["find", "/var/log", "-type", "f", "-size", "+0", "-exec", "truncate", "-s", "0", "{}", "+"])
-        self._run(name, ["truncate", "-s", "0", "/etc/machine-id"])
-        # By force: an orderly stop would write new ones.
-        self._stop(name)
-
-    def _refuse_secrets(self, name: str) -> None:
-        """A private key that was made at an installation would be everybody's."""
-        command = ["grep", "-rlsIE", "--", "-----BEGIN [A-Z ]*PRIVATE KEY-----", *_SECRETS]
-        done = self._incus.execute(name, command, timeout=_COMMAND_TIMEOUT)
-        found = [line for line in done.out.splitlines() if line.startswith("/")]
-        if not found:
-            return
-        owned = self._incus.execute(name, ["dpkg", "-S", "--", *found], timeout=_COMMAND_TIMEOUT)
-        shipped = {line.partition(": ")[2] for line in owned.out.splitlines()}
-        made = [path for path in found if path not in shipped]
-        if made:
-            raise TerminalError(
-                f"a package makes a private key when it is installed, which everybody would share: {clean(made[0])}",
-                remedy="leave that package out of spec.packages, and install it in the environment",
-                reason="SecretInImage",
-            )
-
-    def _publish(self, name: str, recipe: Recipe, base: str, progress: Progress) -> str:
+    def _publish(self, name: str, recipe: Recipe, base: str, properties: Mapping[str, str], progress: Progress) -> str:
         progress("publishing the image")
         digest = recipe.digest(base)
-        properties = self._incus.get("images", base).get("properties") or {}
         alias = ALIAS + short(digest)
         if self._incus.find("images", "aliases", alias) is not None:
             self._incus.delete("images", "aliases", alias)
@@ -230,7 +220,7 @@ class Baker:
             "source": {"type": "instance", "name": name},
             "aliases": [{"name": alias, "description": str(recipe)[:200]}],
             "properties": {
-                **{key: properties[key] for key in _RELEASE if key in properties},
+                **properties,
                 marks.IMAGE_RECIPE: digest,
                 marks.RECIPE_IMAGE: recipe.image,
                 marks.RECIPE_BASE: base,
@@ -244,17 +234,6 @@ class Baker:
             body["compression_algorithm"] = "zstd"
         return str(self._incus.post("images", body=body, timeout=_PUBLISH_TIMEOUT, progress=progress)["fingerprint"])
 
-    def _await_address(self, name: str) -> None:
-        for _ in range(round(_ADDRESS_PATIENCE / _PAUSE)):
-            if has_address(self._incus.get("instances", name, "state")):
-                return
-            self._incus.cancellation.sleep(_PAUSE)
-        raise RetryableError(
-            f"{name} got no IPv4 address within {_ADDRESS_PATIENCE} s",
-            remedy=f"see that {self._bridge} hands out addresses: containarium doctor",
-            reason="NoAddress",
-        )
-
     def _stop(self, name: str) -> None:
         body = {"action": "stop", "force": True, "timeout": 30}
         try:
@@ -263,13 +242,5 @@ class Baker:
             if "already stopped" not in error.message:
                 raise
 
-    def _run(self, name: str, args: Sequence[str]) -> Completed:
-        done = self._incus.execute(name, args, timeout=_COMMAND_TIMEOUT)
-        if done.code == 0:
-            return done
-        words = clean(done.tail)
-        if re.search(r"does not exist|No such file", words) and args[0] == "systemctl":
-            raise TerminalError(
-                f"the image lacks a service: {words}", remedy="use a Debian or Ubuntu image", reason="ServiceMissing"
-            )
-        raise RetryableError(f"{args[0]} failed with exit code {done.code}: {words}", reason="GuestCommandFailed")
+    def _run(self, name: str, args: Sequence[str]) -> None:
+        run(self._incus, name, args)

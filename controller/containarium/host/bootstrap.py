@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from containarium.host import firstboot
 from containarium.host.aptsources import Source, as_line, debian_mirrors, read_sources
 from containarium.host.command import Run
 from containarium.model import marks
@@ -47,26 +48,13 @@ _PACKAGES = (
     "ca-certificates",
 )
 _EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
-_HOST_KEYS_UNIT = """\
-[Unit]
-Description=Make missing SSH host keys
-Before=ssh.service ssh.socket
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -A
-
-[Install]
-WantedBy=multi-user.target
-"""
 _FILES = {
     "etc/machine-id": "",
     "etc/hostname": "guest\n",
     "etc/resolv.conf": "",
     "etc/default/locale": "LANG=C.UTF-8\n",
     "etc/network/interfaces": "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n",
-    "etc/systemd/system/ssh-host-keys.service": _HOST_KEYS_UNIT,
+    f"etc/systemd/system/{firstboot.HOST_KEYS}": firstboot.UNITS[firstboot.HOST_KEYS],
 }
 _DHCP = "initial-interval 1;\nbackoff-cutoff 2;\n"
 """The first request goes out at once instead of after up to ten seconds."""
@@ -174,10 +162,10 @@ def _customise(plan: Recipe, rootfs: Path, run: Run) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         target.write_text(text)
-    wanted = rootfs / "etc/systemd/system/multi-user.target.wants/ssh-host-keys.service"
+    wanted = rootfs / "etc/systemd/system/multi-user.target.wants" / firstboot.HOST_KEYS
     wanted.parent.mkdir(parents=True, exist_ok=True)
     wanted.unlink(missing_ok=True)
-    wanted.symlink_to("/etc/systemd/system/ssh-host-keys.service")
+    wanted.symlink_to(f"/etc/systemd/system/{firstboot.HOST_KEYS}")
     with (rootfs / "etc/dhcp/dhclient.conf").open("a") as dhcp:
         dhcp.write(_DHCP)
     if plan.mirrors:

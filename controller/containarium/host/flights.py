@@ -19,8 +19,8 @@ from containarium.model.host import BuildingError, HostError, TerminalError, Wai
 AT_ONCE = 2
 """Pieces of work that one process does at the same time; whoever has none of them can still be served."""
 _FIRST = 2.0
-_LONGEST = 300.0
-"""Seconds for which a failure stands, doubling with each."""
+_LONGEST = 30.0
+"""Seconds for which a failure stands, doubling with each: whoever has mended something waits no longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ BASE = "volatile.idmap.base"
 """The first of a guest's ids, on the instance."""
 ISOLATED = "security.idmap.isolated"
 _PATIENCE = 5.0
-"""Seconds; a row that is not there by then waits for something else, such as a remote image."""
+"""Seconds; a row that is not there by then waits for something else, such as the image to be unpacked."""
 _PAUSE = 0.02
 
 

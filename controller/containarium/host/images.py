@@ -63,8 +63,8 @@ class Images:
         """Fingerprint of an image as manifests name it; None where it is not on this host, or was made otherwise."""
         prefix, _, rest = image.partition(":")
         if prefix in self._remotes and rest:
-            source = (self._remotes[prefix], PROTOCOL, rest)
-            return next((str(i["fingerprint"]) for i in reversed(listing) if _source(i) == source), None)
+            found = _with_alias(_fetched(image), listing)
+            return None if found is None else str(found["fingerprint"])
         if prefix == "bootstrap" and rest:
             found = _with_alias(f"{ALIAS_PREFIX}bootstrap/{rest}", listing)
             plan = bootstrap.recipe(rest, self._etc, self._certificates)
@@ -109,8 +109,12 @@ class Images:
             "alias": rest,
         }
         body = {"source": source, "auto_update": True}
-        done = self._incus.post("images", body=body, timeout=_FETCH_TIMEOUT, progress=progress)
-        return str(done["fingerprint"])
+        fingerprint = str(
+            self._incus.post("images", body=body, timeout=_FETCH_TIMEOUT, progress=progress)["fingerprint"]
+        )
+        # Two names of one image are fetched once, and Incus then knows the first of them alone.
+        self._call(_fetched(image), fingerprint)
+        return fingerprint
 
     def _bootstrap(self, release: str, progress: Progress) -> str:
         plan = bootstrap.recipe(release, self._etc, self._certificates)
@@ -132,20 +136,25 @@ class Images:
             headers = {"Content-Type": body.content_type, "X-Incus-public": "0"}
             done = self._incus.post("images", body=body, headers=headers, timeout=_IMPORT_TIMEOUT)
         fingerprint = str(done["fingerprint"])
+        old = self._call(alias, fingerprint)
+        if old not in ("", fingerprint):
+            with contextlib.suppress(HostError):  # instances keep what they unpacked; the old one is only ballast
+                self._incus.delete("images", old)
+        return fingerprint
+
+    def _call(self, alias: str, fingerprint: str) -> str:
+        """Give an image an alias; the image that had it before, empty where there was none."""
         old = self._incus.find("images", "aliases", alias)
         if old is None:
             self._incus.post("images", "aliases", body={"name": alias, "target": fingerprint})
-        else:
-            self._incus.put("images", "aliases", alias, body={"target": fingerprint, "description": ""})
-            if old["target"] != fingerprint:
-                with contextlib.suppress(HostError):  # instances keep what they unpacked; the old one is only ballast
-                    self._incus.delete("images", old["target"])
-        return fingerprint
+            return ""
+        self._incus.put("images", "aliases", alias, body={"target": fingerprint, "description": ""})
+        return str(old["target"])
 
 
-def _source(image: Mapping[str, Any]) -> tuple[str, str, str]:
-    source = image.get("update_source") or {}
-    return source.get("server", ""), source.get("protocol", ""), source.get("alias", "")
+def _fetched(image: str) -> str:
+    """Our alias for what was fetched under a name; Incus hands it on to the newer one when it updates the image."""
+    return f"{ALIAS_PREFIX}base/{image.replace(':', '/', 1)}"
 
 
 def _with_alias(alias: str, listing: Listing) -> Mapping[str, Any] | None:

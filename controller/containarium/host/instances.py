@@ -19,7 +19,7 @@ from containarium.model.observed import Instance, InstanceStatus
 from containarium.model.quantity import parse_bytes
 
 CREATE_TIMEOUT = 900.0
-"""Seconds; a remote image may have to be fetched first."""
+"""Seconds; an image may have to be unpacked first."""
 _DELETE_TIMEOUT = 180.0
 _FORCED_STOP = 30
 _ATTEMPTS = 6
@@ -167,7 +167,7 @@ class Instances:
 
     def _remove(self, name: str, there: Mapping[str, Any]) -> None:
         if half_born(there):
-            self._refuse_if_busy(name)
+            refuse_if_busy(self._incus, name)
         if there.get("status") != "Stopped":
             stop = {"action": "stop", "force": True, "timeout": _FORCED_STOP}
             try:
@@ -195,17 +195,20 @@ class Instances:
             return False
         return True
 
-    def _refuse_if_busy(self, name: str) -> None:
-        """An instance that is being created looks as one does whose creation was interrupted."""
-        for group in (self._incus.get("operations", recursion="1") or {}).values():
-            for operation in group or ():
-                touched = (operation.get("resources") or {}).get("instances") or ()
-                if operation.get("status_code") == 103 and any(path.rsplit("/", 1)[-1] == name for path in touched):
-                    raise RetryableError(
-                        f"Incus still works on {name}: {operation.get('description', 'operation')}",
-                        remedy="it is tried again",
-                        reason="Busy",
-                    )
+
+def refuse_if_busy(incus: Incus, name: str) -> None:
+    """Raise RetryableError (Busy) while Incus works on an instance: one that is being created looks as one does whose
+    creation was interrupted, and one that is being published as any that is stopped.
+    """
+    for group in (incus.get("operations", recursion="1") or {}).values():
+        for operation in group or ():
+            touched = (operation.get("resources") or {}).get("instances") or ()
+            if operation.get("status_code") == 103 and any(path.rsplit("/", 1)[-1] == name for path in touched):
+                raise RetryableError(
+                    f"Incus still works on {name}: {operation.get('description', 'operation')}",
+                    remedy="it is tried again",
+                    reason="Busy",
+                )
 
 
 def parse(raw: Mapping[str, Any]) -> Instance:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from containarium.host.baking import Baker
+from containarium.host.cancel import CancelledError
 from containarium.host.flights import Flights
 from containarium.host.images import Images, Listing
 from containarium.host.incus import Incus
 from containarium.model import marks
-from containarium.model.host import HostError, Progress, RetryableError, TerminalError, WaitingError, silent
+from containarium.model.host import BuildingError, HostError, Progress, TerminalError, WaitingError, silent
 from containarium.model.recipe import Baked, Recipe, short
 
 _BASE_IMAGE = "volatile.base_image"
 """On an instance: fingerprint of the image that it was made from."""
 _DELETE_TIMEOUT = 60.0
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _NEVER = 2000
 """Incus writes a year before this one for an image that was never used."""
 
@@ -54,12 +56,14 @@ class Recipes:
         while True:
             try:
                 fingerprint = self._ensure(recipe, progress)
-            except WaitingError as error:
+            except BuildingError as error:
                 if error.message != told:
                     progress(told := error.message)
                 self._incus.cancellation.sleep(error.retry_after)
             else:
-                return next(baked for baked in self.baked() if baked.fingerprint == fingerprint)
+                for baked in self.baked():
+                    if baked.fingerprint == fingerprint:
+                        return baked  # else somebody has just removed it
 
     def baked(self) -> tuple[Baked, ...]:
         """Every recipe's image that is here, newest first. Two requests."""
@@ -116,9 +120,12 @@ class Recipes:
             began = time.monotonic()
             try:
                 fingerprint = self._baker.bake(recipe, base, progress)
-            except (TerminalError, RetryableError) as error:
-                if error.reason != "Cancelled":
-                    self._built(time.monotonic() - began, False)
+            except CancelledError:
+                raise
+            except HostError as error:
+                self._built(time.monotonic() - began, False)
+                if error.reason == "QuotaExceeded":
+                    error.remedy = "free space in the storage pool: containarium image prune, or a larger one"
                 error.message = f"the image of {recipe} cannot be built: {error.message}"
                 raise
             self._built(time.monotonic() - began, True)
@@ -150,10 +157,10 @@ class Recipes:
             base=base,
             fingerprint=fingerprint,
             size=int(image.get("size") or 0),
-            built=_time(properties.get(marks.RECIPE_BUILT) or str(image["created_at"])),
-            last_used=_used(str(image.get("last_used_at") or "")),
+            built=_time(properties.get(marks.RECIPE_BUILT, "")) or _time(str(image.get("created_at"))) or _LONG_AGO,
+            last_used=_time(str(image.get("last_used_at"))),
             used_by=tuple(sorted(users.get(fingerprint, ()))),
-            outdated=self._outdated(recipe, base, listing),
+            outdated=self._outdated(recipe, properties.get(marks.IMAGE_RECIPE, ""), listing),
         )
 
     def _needed(self, wanted: Collection[Recipe]) -> frozenset[str]:
@@ -161,13 +168,15 @@ class Recipes:
         listing = self._images.all()
         return frozenset(recipe.digest(base) for recipe in wanted if (base := self._base(recipe, listing)))
 
-    def _outdated(self, recipe: Recipe, base: str, listing: Listing) -> bool:
-        return self._base(recipe, listing) not in (None, base)
+    def _outdated(self, recipe: Recipe, digest: str, listing: Listing) -> bool:
+        """Whether it would be baked otherwise now: from a newer base, or in a newer way."""
+        now = self._base(recipe, listing)
+        return now is not None and recipe.digest(now) != digest
 
     def _base(self, recipe: Recipe, listing: Listing) -> str | None:
         try:
             return self._images.known(recipe.image, listing)
-        except HostError:  # a bootstrap: that this version does not know
+        except (HostError, OSError):  # a bootstrap: that this version does not know, or cannot read for
             return None
 
 
@@ -182,10 +191,10 @@ def _is_baked(image: Mapping[str, Any]) -> bool:
     return marks.RECIPE_IMAGE in (image.get("properties") or {})
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _used(text: str) -> datetime | None:
-    found = _time(text) if text else None
-    return found if found is not None and found.year > _NEVER else None
+def _time(text: str) -> datetime | None:
+    """A time with its zone; None for what is none, or is the zero with which Incus says never."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None and found.year > _NEVER else None

@@ -57,6 +57,12 @@ RECIPE_VERSION = PREFIX + "recipe-version"
 BUILDER = PREFIX + "builder"
 """On an instance: digest of the recipe that is baked in it. It is nobody's environment, and gone when that is over."""
 
+BUILDER_SECRETS = PREFIX + "builder-secrets"
+"""On a builder: the files with private keys that its base image had, a JSON list."""
+
+BUILDER_STRIPPED = PREFIX + "builder-stripped"
+"""On a builder: ``true`` once nothing in it identifies a machine any more. It must not be started again."""
+
 JUMP_GROUP = "containarium-jump"
 """Primary group of every jump account; the sshd drop-in matches on it."""
 

@@ -23,6 +23,11 @@ class Recipe:
     packages: tuple[str, ...] = ()
     docker: bool = False
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that are on."""
+        return ("docker", "ssh") if self.docker else ("ssh",)
+
     def digest(self, base: str) -> str:
         """The recipe's name, 64 hex digits: of the base image's fingerprint, the packages, Docker and VERSION.
 
@@ -59,4 +64,6 @@ class Baked:
     """When an instance was last made from it; None: never."""
     used_by: tuple[str, ...] = ()
     outdated: bool = False
-    """Whether the base image has been replaced since: new environments get a new recipe, none is made anew."""
+    """Whether it would be baked otherwise now, most often from a newer base image: those who come get a new one, and
+    nobody is made anew.
+    """

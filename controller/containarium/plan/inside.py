@@ -58,7 +58,7 @@ def persons_part(desired: DesiredEnvironment) -> Iterator[Action]:
 
 def services(desired: DesiredEnvironment) -> tuple[str, ...]:
     """The guest's services that have to be on."""
-    return ("docker", "ssh") if desired.docker else ("ssh",)
+    return desired.recipe.services
 
 
 def unwanted_groups(desired: DesiredEnvironment) -> tuple[str, ...]:

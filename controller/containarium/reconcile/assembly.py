@@ -168,13 +168,14 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     controller = Controller(host, source, workers, senses, reporter, options.rhythm)
     probing = _probing(settings, wakeup) if options.probe else None
     keeper = Keeper(
-        on_this_host(settings),
+        on_this_host(settings, cancellation),
         Telling(reporter),
         lambda: controller.last.load,
         lambda: workers.busy,
         _now,
         time.monotonic,
         options.keep_recipes,
+        thread_pool(1, "images"),
     )
     daemon = Daemon(
         host,

@@ -294,7 +294,8 @@ def _settled(snapshot: Snapshot) -> bool:
         return False
     if any(interlock.reason is Suspicion.SETTLING for interlock in plan.interlocks):
         return False
-    return all(not environment.due or environment.name in snapshot.troubles for environment in plan.environments)
+    failed = {name for name, trouble in snapshot.troubles.items() if not trouble.waiting}
+    return all(not environment.due or environment.name in failed for environment in plan.environments)
 
 
 def _late(snapshot: Snapshot) -> Mapping[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from containarium.host import command
 from containarium.host.baking import Baker
+from containarium.host.cancel import NEVER, Never
 from containarium.host.flights import Flights
 from containarium.host.images import Images
 from containarium.host.incus import Incus
@@ -27,7 +29,7 @@ _CLEAR_EVERY = 86400.0
 
 
 class Recipes(Protocol):
-    """The part of ``host.recipes`` that is quick enough for the loop's thread."""
+    """The part of ``host.recipes`` that looks after images. Any of it may take minutes where Incus is slow."""
 
     def baked(self) -> tuple[Baked, ...]: ...
 
@@ -58,7 +60,9 @@ class Told(Protocol):
 
 @dataclass(slots=True)
 class Keeper:
-    """``look`` is a chore: it takes two requests, and once a day as many as there are images to remove."""
+    """``look`` is a chore. What it asks of Incus it does in a thread of its own: removing an image may take a minute
+    where the pool is slow, and the loop has spot notices to heed.
+    """
 
     recipes: Recipes
     told: Told
@@ -69,12 +73,33 @@ class Keeper:
     clock: Callable[[], datetime]
     ticks: Callable[[], float]
     unused_for: timedelta
+    pool: Executor
+    """Of one thread."""
+    _job: Future[None] | None = None
     _outdated: frozenset[str] | None = None
     _clear_at: float = 0.0
 
     def look(self) -> str:
-        """Tell what there is, and remove what nobody needs. Nothing to be put right, ever. Raises HostError."""
-        self._clear()
+        """Begin to look what there is, and to remove what nobody needs. Nothing to be put right, ever.
+
+        Raises HostError where the look before this one failed.
+        """
+        if self._job is not None and not self._job.done():
+            return ""
+        before = self._job
+        self._job = self.pool.submit(self._work, self._wanted())
+        if before is not None:
+            before.result()
+        return ""
+
+    def _work(self, wanted: frozenset[Recipe] | bool) -> None:
+        """In the thread. ``wanted``: whether to tidy, and where that is known, which recipes are needed now."""
+        if wanted is not False:
+            for builder in self.recipes.tidy():
+                self.told.tidied(builder)
+        if isinstance(wanted, frozenset):
+            for baked in self.recipes.prune(self.unused_for, self.clock(), wanted=wanted):
+                self.told.removed(baked)
         there = self.recipes.baked()
         old = [baked for baked in there if baked.outdated]
         for baked in old:
@@ -82,23 +107,17 @@ class Keeper:
                 self.told.outdated(baked, news=self._outdated is not None)
         self._outdated = frozenset(baked.digest for baked in old)
         self.told.counted(len(there) - len(old), len(old))
-        return ""
 
-    def _clear(self) -> None:
+    def _wanted(self) -> frozenset[Recipe] | bool:
         """Once a day, though not while somebody may be made from an image at this moment: then at the next look.
 
         While a manifest does not load, nobody knows which image it needs.
         """
         load = self.load()
         if self.ticks() < self._clear_at or load is None or self.busy():
-            return
+            return False
         self._clear_at = self.ticks() + _CLEAR_EVERY
-        for builder in self.recipes.tidy():
-            self.told.tidied(builder)
-        if load.complete and not load.problems:
-            wanted = frozenset(map(recipe, load.manifests))
-            for baked in self.recipes.prune(self.unused_for, self.clock(), wanted=wanted):
-                self.told.removed(baked)
+        return frozenset(map(recipe, load.manifests)) if load.complete and not load.problems else True
 
 
 class Reporter(Protocol):
@@ -145,7 +164,7 @@ def _title(baked: Baked) -> str:
     return f"{short(baked.digest)} ({baked.recipe})"
 
 
-def on_this_host(settings: HostSettings) -> OnHost:
+def on_this_host(settings: HostSettings, cancellation: Never = NEVER) -> OnHost:
     """The recipes of this machine."""
-    incus, flights = Incus(settings), Flights(settings.state / "locks")
+    incus, flights = Incus(settings, cancellation=cancellation), Flights(settings.state / "locks")
     return OnHost(incus, Images(incus, settings, command.run, flights), Baker(incus, settings), flights)

@@ -251,12 +251,14 @@ def test_what_nobody_uses_goes_and_everything_else_stays(shell: Shell) -> None:
 
 
 def test_a_dry_run_leaves_leftovers_as_well(shell: Shell) -> None:
+    shell.declare("alice")
     shell.recipes.leftovers = ["containarium-build-0123456789ab"]
     assert shell("image", "prune", "--dry-run").out == "Nothing to remove: 0 stay.\n"
     assert shell.recipes.leftovers
 
 
 def test_the_age_is_a_matter_of_choice(shell: Shell) -> None:
+    shell.declare("alice")
     shell.recipes.put(GIT, built=NOW - timedelta(days=8))
     assert "Nothing to remove: 1 stays (1 of late)." in shell("image", "prune").out
     assert "1 image removed" in shell("image", "prune", "--unused-for", "7d").out

@@ -38,6 +38,8 @@ class Workshop:
     ran: list[Sequence[str]] = field(default_factory=list)
     commands: dict[str, Callable[[], Completed]] = field(default_factory=dict)
     cancellation: Any = NEVER
+    made: set[str] = field(default_factory=set)
+    """Files that are there beside what is usual."""
 
     def get(self, *path: str, **_params: str) -> Any:
         match path:
@@ -45,12 +47,17 @@ class Workshop:
                 return list(self.instances.values())
             case ("instances", name):
                 return self.instances[name]
-            case ("images", _):
-                return {"properties": {"os": "Debian", "name": "no"}}
+            case ("operations",):
+                return {}
         raise AssertionError(path)
 
     def find(self, *path: str) -> Any:
+        if path == ("images", BASE):
+            return {"properties": {"os": "Debian", "name": "no"}}
         return self.instances.get(path[1]) if path[0] == "instances" else None
+
+    def patch(self, *path: str, body: Mapping[str, Any]) -> None:
+        self.instances[path[1]]["config"].update(body["config"])
 
     def begin(self, *_path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         config = {**body["config"], "volatile.idmap.base": "1000", "volatile.apply_template": "create"}
@@ -68,6 +75,7 @@ class Workshop:
 
     def post(self, *_path: str, body: Mapping[str, Any], **_more: Any) -> Any:
         assert self.instances[BUILDER]["status"] == "Stopped"
+        assert self.instances[BUILDER]["config"][marks.BUILDER_STRIPPED] == "true"
         self.published.append(body)
         return {"fingerprint": "f" * 64}
 
@@ -76,12 +84,16 @@ class Workshop:
 
     def execute(self, _instance: str, args: Sequence[str], **_more: Any) -> Completed:
         self.ran.append(args)
+        if "is-system-running" in args:
+            return Completed(0, "running\n", "")
         return self.commands.get(args[0], lambda: FINE)()
 
     def read_file(self, _instance: str, path: str, _limit: int) -> GuestFile | None:
         if path == "/var/lib/dpkg/status":
             text = "".join(f"Package: {name}\nStatus: install ok installed\n\n" for name in RECIPE.packages)
             return GuestFile("file", 0, 0, 0o644, text.encode())
+        if path in self.made:
+            return GuestFile("file", 0, 0, 0o600, b"made")
         return GuestFile("directory", 0, 0, 0o755) if path in ("/tmp", "/var/lib/dhcp") else None
 
     def write_file(self, *_args: object, **_more: object) -> None:
@@ -137,7 +149,8 @@ def test_a_builder_is_nobodys_environment_and_confined_like_one(workshop: Worksh
 
 
 def test_a_private_key_of_an_installation_fails_the_bake(workshop: Workshop, tmp_path: Path) -> None:
-    workshop.commands["grep"] = lambda: Completed(0, f"{SECRET}\n/etc/shipped.key\n", "")
+    told = iter(("", f"{SECRET}\n/etc/shipped.key\n"))
+    workshop.commands["grep"] = lambda: Completed(0, next(told), "")
     workshop.commands["dpkg"] = lambda: Completed(1, "thing: /etc/shipped.key\n", f"no path found for {SECRET}")
     with pytest.raises(TerminalError, match=SECRET) as found:
         bake(workshop, tmp_path)
@@ -145,8 +158,43 @@ def test_a_private_key_of_an_installation_fails_the_bake(workshop: Workshop, tmp
     assert (workshop.published, workshop.instances) == ([], {})
 
 
+def test_a_secret_of_another_form_does_so_too(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.commands["usermod"] = lambda: workshop.made.add("/etc/munge/munge.key") or FINE  # type: ignore[func-returns-value]
+    with pytest.raises(TerminalError, match=r"/etc/munge/munge\.key"):
+        bake(workshop, tmp_path)
+    assert (workshop.published, workshop.instances) == ([], {})
+
+
+def test_what_the_base_image_brings_is_its_makers_affair(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.made.add("/etc/munge/munge.key")
+    workshop.commands["grep"] = lambda: Completed(0, f"{SECRET}\n", "")
+    bake(workshop, tmp_path)
+    assert len(workshop.published) == 1
+
+
+def test_a_search_that_cannot_be_made_is_no_search(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.commands["grep"] = lambda: Completed(127, "", "not found")
+    with pytest.raises(RetryableError, match="grep failed"):
+        bake(workshop, tmp_path)
+    assert workshop.published == []
+
+
+@pytest.mark.parametrize("path", ["/etc/ssh/ssh_host_ed25519_key", "/etc/machine-id", "/var/lib/systemd/random-seed"])
+def test_what_comes_back_after_the_stripping_is_never_published(workshop: Workshop, tmp_path: Path, path: str) -> None:
+    workshop.commands["truncate"] = lambda: workshop.made.add(path) or FINE  # type: ignore[func-returns-value]
+    with pytest.raises(RetryableError, match=f"made {path} again"):
+        bake(workshop, tmp_path)
+    assert (workshop.published, workshop.instances) == ([], {})
+
+
+def test_nothing_is_installed_or_stripped_before_the_boot_is_over(workshop: Workshop, tmp_path: Path) -> None:
+    bake(workshop, tmp_path)
+    assert "is-system-running" in workshop.ran[0]
+
+
 def test_keys_that_a_package_ships_are_no_secret(workshop: Workshop, tmp_path: Path) -> None:
-    workshop.commands["grep"] = lambda: Completed(0, "/etc/shipped.key\n", "")
+    found = iter(("", "/etc/shipped.key\n"))
+    workshop.commands["grep"] = lambda: Completed(0, next(found), "")
     workshop.commands["dpkg"] = lambda: Completed(0, "thing, other: /etc/shipped.key\n", "")
     bake(workshop, tmp_path)
     assert len(workshop.published) == 1
@@ -177,6 +225,21 @@ def test_what_was_interrupted_is_gone_on_with(workshop: Workshop, tmp_path: Path
     workshop.begin = lambda *_path, body: begun.append(body["name"]) or {}  # type: ignore[method-assign, func-returns-value]
     bake(workshop, tmp_path)
     assert (begun, len(workshop.published)) == ([], 1)
+
+
+def test_one_that_was_stripped_is_never_started_again(workshop: Workshop, tmp_path: Path) -> None:
+    config = {marks.BUILDER: DIGEST, marks.BUILDER_STRIPPED: "true", "volatile.apply_template": "create"}
+    workshop.instances[BUILDER] = {"name": BUILDER, "status": "Stopped", "config": config}
+    bake(workshop, tmp_path)
+    assert (workshop.ran, len(workshop.published)) == ([], 1)
+
+
+def test_a_stripped_one_that_somebody_started_is_made_anew(workshop: Workshop, tmp_path: Path) -> None:
+    config = {marks.BUILDER: DIGEST, marks.BUILDER_STRIPPED: "true", "volatile.apply_template": "create"}
+    workshop.instances[BUILDER] = {"name": BUILDER, "status": "Running", "config": config}
+    bake(workshop, tmp_path)
+    assert "is-system-running" in workshop.ran[0]
+    assert len(workshop.published) == 1
 
 
 def test_one_whose_creation_was_interrupted_is_made_anew(workshop: Workshop, tmp_path: Path) -> None:

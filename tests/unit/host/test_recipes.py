@@ -21,7 +21,7 @@ from containarium.model.recipe import Recipe, short
 from containarium.plan.desired import recipe as recipe_of
 from tests.builders import manifest
 
-BASE, NEWER = "b" * 64, "c" * 64
+BASE, NEWER, FETCHED = "b" * 64, "c" * 64, "d" * 64
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 GIT = Recipe("guest", ("git", "openssh-server", "sudo"))
 SERVER = "https://images.example"
@@ -44,11 +44,19 @@ class Registry:
         self.asked.append(("GET", *path))
         return {"images": self.images, "instances": self.instances}[path[0]]
 
+    def find(self, *path: str) -> Any:
+        assert path[:2] == ("images", "aliases")
+
     def post(self, *path: str, body: Mapping[str, Any], **_more: Any) -> Any:
         self.asked.append(("POST", *path))
-        source = body["source"]
-        self.add(BASE, update_source={key: source[key] for key in ("server", "protocol", "alias")})
-        return {"fingerprint": BASE}
+        if path == ("images", "aliases"):
+            found = next(image for image in self.images if image["fingerprint"] == body["target"])
+            found["aliases"].append({"name": body["name"]})
+            return None
+        if not any(image["fingerprint"] == FETCHED for image in self.images):  # as Incus does with two names of one
+            source = body["source"]
+            self.add(FETCHED, update_source={key: source[key] for key in ("server", "protocol", "alias")})
+        return {"fingerprint": FETCHED}
 
     def delete(self, *path: str, **_more: Any) -> None:
         self.asked.append(("DELETE", *path))
@@ -144,11 +152,21 @@ def test_two_names_of_one_image_share_a_recipe_and_other_packages_do_not(recipes
 
 def test_a_remote_base_is_fetched_once_and_recognised_afterwards(recipes: Recipes, registry: Registry) -> None:
     remote = Recipe("images:debian/12", GIT.packages)
-    recipes.source(remote)
-    assert [asked for asked in registry.asked if asked[0] == "POST"] == [("POST", "images")]
-    assert registry.images[-2]["update_source"] == {"server": SERVER, "protocol": PROTOCOL, "alias": "debian/12"}
-    recipes.source(remote)
-    assert len([asked for asked in registry.asked if asked[0] == "POST"]) == 1
+    first = recipes.source(remote)
+    fetched = next(image for image in registry.images if image["fingerprint"] == FETCHED)
+    assert fetched["update_source"] == {"server": SERVER, "protocol": PROTOCOL, "alias": "debian/12"}
+    registry.asked.clear()
+    assert recipes.source(remote) == first
+    assert registry.asked == [("GET", "images")]
+
+
+def test_two_names_of_one_remote_image_are_both_known_afterwards(recipes: Recipes, registry: Registry) -> None:
+    names = [Recipe(name, GIT.packages) for name in ("images:debian/12", "images:debian/bookworm")]
+    first, second = map(recipes.source, names)
+    assert first == second
+    registry.asked.clear()
+    assert [recipes.source(name) for name in names] == [first, first]
+    assert registry.asked == [("GET", "images")] * 2
 
 
 def test_an_image_that_is_not_there_is_an_error_of_the_manifest(recipes: Recipes, oven: Oven) -> None:

@@ -19,6 +19,7 @@ from containarium.report import log
 from containarium.report.events import Event, Reason
 from containarium.report.metrics import Metrics
 from tests.builders import NOW, load, manifest
+from tests.living import OnDemand
 
 DAY = 86400.0
 OLD = NOW - timedelta(days=40)
@@ -77,6 +78,7 @@ class Desk:
             lambda: NOW,
             lambda: self.clock,
             timedelta(days=30),
+            OnDemand(),
         )
 
     def record(self, found: Iterable[Event]) -> None:
