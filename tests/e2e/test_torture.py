@@ -190,7 +190,7 @@ def test_fifty_killed_controllers_and_then_one_more(strangers: LivingSite) -> No
 def test_incus_is_killed_in_the_middle_of_work(site: LivingSite) -> None:
     before = {name: site.environment(name).pid for name in CROWD}
     site.declare("gina", packages=["tree"], resources={"disk": "1GiB"})
-    for under_way in ("incus query /1.0/instances/gina-container", "pgrep -x apt-get"):
+    for under_way in ("pgrep -x apt-get", "incus query /1.0/instances/gina-container"):  # her image first, then she
         kill = 'kill -9 "$(systemctl show -P MainPID incus)"'
         shell(site, f"until {under_way} >/dev/null 2>&1; do sleep 0.02; done; {kill}", timeout=90)
     site.wait_ready("gina")
