@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from datetime import UTC, datetime, timedelta
 
 from containarium.model import marks
 from containarium.model.action import AwaitLogin
 from containarium.model.host import Host
-from containarium.model.observed import InstanceStatus, Observed
+from containarium.model.observed import Instance, InstanceStatus, Observed
 from containarium.plan.addresses import pinned
 from containarium.report.snapshot import Snapshot
 
 RECENT = 600.0
 """Seconds after a boot within which a controller that starts takes part in the recovery."""
 _AT_ONCE = 16
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Recovery:
@@ -61,7 +63,8 @@ class Recovery:
         if self._pool is None or plan is None or observed is None or snapshot.error:
             return False
         if self._former is None:
-            self._former = frozenset(_former(observed))
+            boot = snapshot.started - timedelta(seconds=self._since_boot())
+            self._former = frozenset(_former(observed, boot))
             if not self._former:  # a machine that is new: whoever comes now comes for the first time
                 self.close()
                 return False
@@ -107,9 +110,19 @@ class Recovery:
         self._finished()
 
 
-def _former(observed: Observed) -> Iterator[str]:
-    """The environments that were whole once, and have not been retired."""
+def _former(observed: Observed, boot: datetime) -> Iterator[str]:
+    """The environments that were whole once, have not been retired, and were made before the boot."""
     for instance in observed.instances.values():
         config = instance.config
-        if config.get(marks.APPLIED) and not config.get(marks.RETIRED) and marks.ENVIRONMENT in config:
+        here = config.get(marks.APPLIED) and not config.get(marks.RETIRED) and _made(instance) < boot
+        if here and marks.ENVIRONMENT in config:
             yield config[marks.ENVIRONMENT]
+
+
+def _made(instance: Instance) -> datetime:
+    """When; long ago where that cannot be told."""
+    try:
+        made = datetime.fromisoformat(instance.created_at)
+    except ValueError:
+        return _LONG_AGO
+    return made if made.tzinfo is not None else _LONG_AGO

@@ -156,6 +156,16 @@ def test_on_a_new_machine_there_is_nobody_to_recover() -> None:
     assert recovery.seconds is None
 
 
+def test_who_was_made_since_the_boot_has_nothing_to_recover_from() -> None:
+    """A controller that is first started some minutes after a boot, beside what ``apply`` has made in the meantime."""
+    life = settled("alice")
+    life.site.world.change_instance(BOX, created_at=(life.site.now - timedelta(seconds=10)).isoformat())
+    recovery = Recovery(life.site.host, lambda: 400.0, lambda: None, lambda _size, _name: OnDemand())
+    assert not recovery.check(life.make_pass())
+    assert not recovery.under_way
+    assert recovery.seconds is None
+
+
 def test_a_recovery_does_not_wait_for_somebody_new() -> None:
     life = settled("alice")
     life.site.declare(manifest("alice"), manifest("bob"))
