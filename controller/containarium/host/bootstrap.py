@@ -67,7 +67,7 @@ _DROPPED = ("var/lib/dbus/machine-id", "etc/dpkg/dpkg.cfg.d/99mmdebstrap")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Plan:
     """All that decides what the image holds."""
 
     release: str
@@ -100,7 +100,7 @@ class Built:
     rootfs: Path
 
 
-def recipe(release: str, etc: Path, certificates: Path) -> Recipe:
+def plan_build(release: str, etc: Path, certificates: Path) -> Plan:
     """The recipe of a release (``debian/12``) on this machine.
 
     Mirrors are those of ``etc``/apt. Certificate authorities that an admin added to this machine are added to the
@@ -114,10 +114,10 @@ def recipe(release: str, etc: Path, certificates: Path) -> Recipe:
             reason="ImageUnavailable",
         )
     mirrors = debian_mirrors(read_sources(etc / "apt"), codename)
-    return Recipe(release, codename, tuple(mirrors), tuple(sorted(certificates.glob("**/*.crt"))))
+    return Plan(release, codename, tuple(mirrors), tuple(sorted(certificates.glob("**/*.crt"))))
 
 
-def build(plan: Recipe, folder: Path, run: Run, progress: Progress) -> Built:
+def build(plan: Plan, folder: Path, run: Run, progress: Progress) -> Built:
     """Build the image's two files in an empty folder. Takes half a minute to some minutes."""
     rootfs = folder / "rootfs"
     progress(f"building {plan.release} from its mirror (once, takes about a minute)")
@@ -137,7 +137,7 @@ def build(plan: Recipe, folder: Path, run: Run, progress: Progress) -> Built:
     return Built(_metadata(plan, folder, run), image)
 
 
-def _tool(plan: Recipe, rootfs: Path) -> list[str]:
+def _tool(plan: Plan, rootfs: Path) -> list[str]:
     include = f"--include={','.join(_PACKAGES)}"
     if shutil.which("mmdebstrap"):
         options = ["--mode=root", "--variant=minbase", "--quiet", include, '--aptopt=Acquire::Languages "none"']
@@ -154,7 +154,7 @@ def _tool(plan: Recipe, rootfs: Path) -> list[str]:
     )
 
 
-def _customise(plan: Recipe, rootfs: Path, run: Run) -> None:
+def _customise(plan: Plan, rootfs: Path, run: Run) -> None:
     for path in [*_DROPPED, *(str(key.relative_to(rootfs)) for key in rootfs.glob("etc/ssh/ssh_host_*"))]:
         (rootfs / path).unlink(missing_ok=True)
     for path, text in _FILES.items():
@@ -190,7 +190,7 @@ def _copy_keyring(keyring: Path, rootfs: Path) -> None:
         shutil.copyfile(keyring, target)
 
 
-def _metadata(plan: Recipe, folder: Path, run: Run) -> Path:
+def _metadata(plan: Plan, folder: Path, run: Run) -> Path:
     meta = folder / "metadata"
     (meta / "templates").mkdir(parents=True)
     for name, text in _TEMPLATES.items():

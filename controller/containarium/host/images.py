@@ -67,7 +67,7 @@ class Images:
             return None if found is None else str(found["fingerprint"])
         if prefix == "bootstrap" and rest:
             found = _with_alias(f"{ALIAS_PREFIX}bootstrap/{rest}", listing)
-            plan = bootstrap.recipe(rest, self._etc, self._certificates)
+            plan = bootstrap.plan_build(rest, self._etc, self._certificates)
             built_so = found is not None and (found.get("properties") or {}).get(marks.IMAGE_RECIPE) == plan.digest
             return str(found["fingerprint"]) if found is not None and built_so else None
         found = _with_alias(image, listing)
@@ -117,7 +117,7 @@ class Images:
         return fingerprint
 
     def _bootstrap(self, release: str, progress: Progress) -> str:
-        plan = bootstrap.recipe(release, self._etc, self._certificates)
+        plan = bootstrap.plan_build(release, self._etc, self._certificates)
         with _workshop(self._folder / plan.codename) as folder:
             built = bootstrap.build(plan, folder, self._run, progress)
             progress("importing the image")
