@@ -12,7 +12,7 @@ from containarium.model.host import TerminalError
 
 WANTED = (
     "dnsmasq-base", "nftables", "btrfs-progs", "squashfs-tools", "mmdebstrap", "uidmap", "lxcfs", "openssh-server",
-    "iproute2", "kmod", "ca-certificates",
+    "iproute2", "kmod", "ca-certificates", "zstd",
 )  # fmt: skip
 """Beside Incus itself. A base system has most of the last ones; a container image may not."""
 BACKPORTS_NAME = "containarium-backports"
