@@ -131,6 +131,8 @@ class RealOperator:
 
     def fill_disk(self, name: str) -> None:
         self._inside(name, "dd", "if=/dev/urandom", "of=/var/fill", "bs=1M", codes=(1,))
+        # What did not hold another MiB may well hold what Incus writes.
+        self._inside(name, "dd", "if=/dev/urandom", "of=/var/rest", "bs=512", codes=(1,))
         self._inside(name, "sync", codes=(0, 1))
 
     def remove_guest_user(self, name: str, user: str) -> None:
