@@ -148,8 +148,8 @@ def host() -> Recipe:
         name="host",
         packages=(
             *_SYSTEM, "openssh-server", "sudo", "netbase", "nftables", "dnsmasq-base", "btrfs-progs", "squashfs-tools",
-            "zstd", "mmdebstrap", "lxcfs", "uidmap", "fuse3", "attr", "xz-utils", "fail2ban", "python3-systemd", "python3",
-            "python3-venv", "rsync", "netcat-openbsd", "git",
+            "zstd", "mmdebstrap", "lxcfs", "uidmap", "fuse3", "attr", "xz-utils", "fail2ban", "python3-systemd",
+            "python3", "python3-venv", "rsync", "netcat-openbsd", "git",
         ),
         backports=("incus-base", "incus-client"),
         files=(*_NETWORK, _HOST_KEYS, *_MACHINE_FILES),
