@@ -87,7 +87,7 @@ with Tree(guest) as tree:
     found["guest through openat2"] = "" if file and b"alice:" in tree.read(file, 1 << 20) else "not read"
 
 if sys.argv[1:] == ["build"]:
-    plan = bootstrap.recipe("debian/12", Path("/etc"), images.CERTIFICATES)
+    plan = bootstrap.plan_build("debian/12", Path("/etc"), images.CERTIFICATES)
     build = settings.state / "build"
     build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build) as folder:
