@@ -36,7 +36,7 @@ if ended is None:
 print("ended" if ended is not None else "killed")
 """
 _TAMPER = """
-import hashlib, io, sys, tarfile
+import hashlib, io, subprocess, sys, tarfile
 import yaml
 
 class Plain(yaml.SafeLoader):
@@ -46,7 +46,8 @@ class Plain(yaml.SafeLoader):
     }
 
 source, target = sys.argv[1:]
-with tarfile.open(source, "r:*") as old, tarfile.open(target, "w:gz", compresslevel=1) as new:
+unpacked = subprocess.Popen(["zstd", "-dc", source], stdout=subprocess.PIPE)
+with tarfile.open(fileobj=unpacked.stdout, mode="r|") as old, tarfile.open(target, "w:gz", compresslevel=1) as new:
     for member in old:
         file = old.extractfile(member) if member.isreg() else None
         if member.name == "backup/container/backup.yaml":
@@ -57,6 +58,7 @@ with tarfile.open(source, "r:*") as old, tarfile.open(target, "w:gz", compressle
             text = yaml.safe_dump(data).encode()
             file, member.size, member.pax_headers = io.BytesIO(text), len(text), {}
         new.addfile(member, file)
+assert unpacked.wait() == 0
 digest = hashlib.sha256(open(target, "rb").read()).hexdigest()
 open(target + ".sha256", "w").write(f"{digest}  {target.rpartition('/')[2]}\\n")
 """

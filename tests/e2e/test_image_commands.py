@@ -38,12 +38,17 @@ print(run.wait(30))
 
 @pytest.fixture(scope="module")
 def host(living_site: LivingSite) -> Iterator[LivingSite]:
-    """Give the host, with nobody on it and no image but its guests'."""
+    """Give the host, with one person on it and no image but hers. No manifest at all would mean unknown."""
     site = living_site
     site.purge(site.declared())
+    refused = site.containarium("image", "prune", "--unused-for", "1s", check=False)
+    assert refused.returncode == 1
+    assert "nothing is removed while manifests do not load" in refused.stderr
+    site.declare("rita")
+    site.wait_ready("rita")
     site.containarium("image", "prune", "--unused-for", "1s")
     yield site
-    site.purge([*site.declared(), "nina", "otto", "pia"])
+    site.purge([*site.declared(), "nina", "otto", "pia", "rita"])
     site.host.run(["rm", "-rf", TERM])
 
 

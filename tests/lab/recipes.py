@@ -148,7 +148,7 @@ def host() -> Recipe:
         name="host",
         packages=(
             *_SYSTEM, "openssh-server", "sudo", "netbase", "nftables", "dnsmasq-base", "btrfs-progs", "squashfs-tools",
-            "mmdebstrap", "lxcfs", "uidmap", "fuse3", "attr", "xz-utils", "fail2ban", "python3-systemd",
+            "zstd", "mmdebstrap", "lxcfs", "uidmap", "fuse3", "attr", "xz-utils", "fail2ban", "python3-systemd",
             "python3", "python3-venv", "rsync", "netcat-openbsd", "git",
         ),
         backports=("incus-base", "incus-client"),

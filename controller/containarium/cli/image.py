@@ -176,10 +176,10 @@ def _wanted(wired: Wiring, folder: Path | None) -> frozenset[Recipe]:
     from containarium.plan.desired import recipe
 
     load = read(folder_of(wired, None, folder))
-    problems = [problem for problem in load.problems if problem.reason != "SourceEmpty"]
-    if problems:
+    if load.problems:
         raise CommandError(
-            f"nothing is removed while manifests do not load: {problems[0]}", "containarium validate shows all of it"
+            f"nothing is removed while manifests do not load: {load.problems[0]}",
+            "containarium validate shows all of it",
         )
     return frozenset(map(recipe, load.manifests))
 
