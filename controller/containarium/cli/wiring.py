@@ -125,9 +125,10 @@ def _restorer(settings: HostSettings) -> Restore:
 
 
 def _recipes(settings: HostSettings) -> Recipes:
-    from containarium.reconcile.recipes import on_this_host
+    from containarium.host.accounts import Accounts
+    from containarium.host.machine import Machine
 
-    return on_this_host(settings)
+    return Machine(settings, Accounts(settings)).recipes
 
 
 def _utc() -> datetime:

@@ -60,7 +60,7 @@ class Machine:
         flights = Flights(settings.state / "locks")
         self._images = Images(self._incus, settings, acting, flights)
         baker = Baker(self._incus, settings, self._instances.idmaps)
-        self._recipes = Recipes(self._incus, self._images, baker, flights, built)
+        self.recipes = Recipes(self._incus, self._images, baker, flights, built)
         self._look = GuestLook(self._incus, settings)
         self._guests = GuestHands(self._incus, self._instances, self._look)
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
@@ -137,7 +137,7 @@ class Machine:
 
     def _source(self, action: act.CreateInstance, progress: Progress) -> Mapping[str, Any]:
         if action.recipe is not None:
-            return self._recipes.source(action.recipe, progress)
+            return self.recipes.source(action.recipe, progress)
         return {"type": "image", "fingerprint": self._images.ensure(action.image, progress)}
 
     def _on_account(self, action: act.AccountAction, progress: Progress) -> None:

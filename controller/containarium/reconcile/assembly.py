@@ -35,7 +35,7 @@ from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.probing import Probing
-from containarium.reconcile.recipes import EVERY, Keeper, Telling, on_this_host
+from containarium.reconcile.recipes import EVERY, Keeper, Telling
 from containarium.reconcile.recovery import Recovery
 from containarium.reconcile.revision import revision
 from containarium.reconcile.rhythm import Rhythm
@@ -168,7 +168,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     controller = Controller(host, source, workers, senses, reporter, options.rhythm)
     probing = _probing(settings, wakeup) if options.probe else None
     keeper = Keeper(
-        on_this_host(settings, cancellation),
+        host.recipes,
         Telling(reporter),
         lambda: controller.last.load,
         lambda: workers.busy,

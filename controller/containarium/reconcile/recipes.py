@@ -8,14 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from containarium.host import command
-from containarium.host.baking import Baker
-from containarium.host.cancel import NEVER, Never
-from containarium.host.flights import Flights
-from containarium.host.images import Images
-from containarium.host.incus import Incus
-from containarium.host.recipes import Recipes as OnHost
-from containarium.host.settings import HostSettings
 from containarium.model.manifest import Load
 from containarium.model.recipe import Baked, Recipe, short
 from containarium.plan.desired import recipe
@@ -162,9 +154,3 @@ class Telling:
 
 def _title(baked: Baked) -> str:
     return f"{short(baked.digest)} ({baked.recipe})"
-
-
-def on_this_host(settings: HostSettings, cancellation: Never = NEVER) -> OnHost:
-    """The recipes of this machine."""
-    incus, flights = Incus(settings, cancellation=cancellation), Flights(settings.state / "locks")
-    return OnHost(incus, Images(incus, settings, command.run, flights), Baker(incus, settings), flights)
