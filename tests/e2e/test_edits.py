@@ -59,7 +59,8 @@ def test_a_disk_grows_live_and_its_new_room_is_real(erin: Site) -> None:
     _, boot = edit(erin, resources={"disk": "2560MiB"})
     filled = erin.inside(NAME, "dd", "if=/dev/urandom", "of=/root/big", "bs=1M", "count=2200", check=False, timeout=120)
     assert filled.returncode == 0, filled.stderr
-    over = erin.inside(NAME, "dd", "if=/dev/urandom", "of=/root/more", "bs=1M", "count=600", check=False, timeout=120)
+    more = ["dd", "if=/dev/urandom", "of=/root/more", "bs=1M", "count=600"]
+    over = erin.host.outer.refused_write(lambda: erin.inside(NAME, *more, check=False, timeout=120))
     erin.inside(NAME, "rm", "-f", "/root/big", "/root/more")
     assert over.returncode != 0
     assert "quota" in over.stderr.lower() or "space" in over.stderr.lower()

@@ -85,7 +85,7 @@ def test_files_travel_with_scp_and_sftp(host: LabHost, laptop: Laptop) -> None:
 
 def test_disk_quotas_are_real(host: LabHost) -> None:
     write = ["incus", "exec", "g1", "--", "dd", "if=/dev/zero", "of=/root/big", "bs=1M", "count=1536"]
-    result = host.run(write, check=False)
+    result = host.outer.refused_write(lambda: host.run(write, check=False))
     host.run(["incus", "exec", "g1", "--", "rm", "/root/big"])
     assert result.returncode != 0
     assert "quota exceeded" in result.stderr

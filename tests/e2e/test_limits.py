@@ -61,7 +61,8 @@ def test_a_fork_bomb_is_bounded_and_nobody_else_notices(pair: Pair, carol: str) 
 
 def test_more_disk_than_declared_is_refused(pair: Pair, carol: str) -> None:
     site = pair.site
-    done = site.inside(carol, "dd", "if=/dev/zero", "of=/root/big", "bs=1M", "count=1200", "conv=fsync", check=False)
+    write = ["dd", "if=/dev/zero", "of=/root/big", "bs=1M", "count=1200", "conv=fsync"]
+    done = site.host.outer.refused_write(lambda: site.inside(carol, *write, check=False))
     size = int(site.inside(carol, "stat", "-c", "%s", "/root/big").stdout)
     assert done.returncode != 0
     assert "quota exceeded" in done.stderr or "No space left" in done.stderr

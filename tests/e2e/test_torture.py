@@ -246,8 +246,8 @@ def test_locked_accounts_hold_up_nobody_but_who_needs_one(site: LivingSite) -> N
 def test_a_full_disk_is_named_holds_up_nobody_and_grows(site: LivingSite) -> None:
     gather(site, ["gina"])
     before = belongings(site, "gina")
-    fill = "head -c 2G /dev/zero > /root/fill; sync; cat /dev/zero > /root/last; true"
-    site.inside("gina", "sh", "-c", fill, timeout=120)
+    fill = "head -c 2G /dev/zero > /root/fill; sync; head -c 2G /dev/zero > /root/last"
+    site.host.outer.refused_write(lambda: site.inside("gina", "sh", "-c", fill, check=False, timeout=120))
     key = site.person("gina").public(label="second")
     site.declare("gina", resources={"disk": "1GiB", "memory": "600MiB"}, sshKeys=[site.person("gina").public(), key])
     site.until("the trouble", lambda: _trouble(site, "gina"))

@@ -16,7 +16,7 @@ from tests.lab.command import CommandError, CommandTimeoutError, Completed, LabE
 from tests.lab.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SYSCTLS = {  # with the default of 128, about 11 systemd guests run and further ones silently stop
     "fs/inotify/max_user_instances": 1048576,
@@ -64,6 +64,19 @@ class Outer:
         if any(file.read_text().strip() == "1" for file in Path("/sys/fs/btrfs").glob("*/qgroups/inconsistent")):
             pool = self.settings.incus_dir / "storage-pools" / self.settings.pool
             run(["btrfs", "quota", "rescan", "-w", pool], timeout=300, check=False)
+
+    def refused_write(self, write: Callable[[], Completed], attempts: int = 3) -> Completed:
+        """Return what a write past a disk's limit said.
+
+        Tried again when it was not refused: the kernel now and then loses count at a deletion ("to be deleted qgroup
+        has non-zero numbers"), any test's deletion, and until it has counted anew no limit of the whole pool holds.
+        """
+        for _ in range(attempts):
+            self.recount()
+            done = write()
+            if done.returncode != 0:
+                break
+        return done
 
     @contextmanager
     def locked(self, name: str = "outer", timeout: float = 900) -> Iterator[None]:

@@ -202,8 +202,8 @@ def _chores(settings: HostSettings) -> tuple[Chore, ...]:
     return (
         # Whoever reloads the host's own rules may take ours away with them, and guests would reach the host.
         Chore("firewall", 60.0, lambda: "its tables were gone" if firewall.restore() else ""),
-        # A deleted subvolume may be enough for btrfs to lose count, and then nobody's disk has a limit.
-        Chore("quotas", 60.0, lambda: "btrfs had lost count of what uses the disk" if quotas.recount(pool) else ""),
+        # Now and then the kernel loses count at a deletion, and then nobody's disk has a limit: looking costs one read.
+        Chore("quotas", 5.0, lambda: "btrfs had lost count of what uses the disk" if quotas.recount(pool) else ""),
         Chore("vault", 3600.0, lambda: "it follows what was changed here" if vault.follow(settings) else ""),
     )
 
