@@ -17,6 +17,7 @@ class Kind(StrEnum):
     """Kinds of manifest that have a schema."""
 
     ENVIRONMENT = "environment"
+    CLASS = "environmentclass"
 
 
 def validate(
@@ -41,10 +42,11 @@ def validate(
     if found.problems:
         complain(f"{count(len(found.problems), 'problem')} in {place}", "red")
         raise typer.Exit(errors.FAILED)
-    if not found.manifests:
+    if not (found.manifests or found.classes):
         raise errors.CommandError(f"there are no manifests in {place}", "name a folder that holds *.yaml files")
     number = len(found.manifests)
-    say(f"{count(number, 'environment')} {'is' if number == 1 else 'are'} valid")
+    classes = f", with {len(found.classes)} class{'es' if len(found.classes) > 1 else ''}" if found.classes else ""
+    say(f"{count(number, 'environment')} {'is' if number == 1 else 'are'} valid{classes}")
 
 
 def schema(
@@ -54,7 +56,7 @@ def schema(
 
     Editors complete and check manifests with it: yaml-language-server reads it from the first line of a file.
     """
-    from containarium.model.schema import schema_text
+    from containarium.model.schema import class_schema_text, schema_text
 
-    texts = {Kind.ENVIRONMENT: schema_text}
+    texts = {Kind.ENVIRONMENT: schema_text, Kind.CLASS: class_schema_text}
     say(texts[kind]().rstrip("\n"))

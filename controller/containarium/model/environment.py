@@ -272,6 +272,19 @@ class Spec(ManifestModel):
     deletion: Deletion = Field(
         default_factory=_shared(Deletion()), description="What happens when the manifest goes away."
     )
+    class_name: (
+        Annotated[
+            str,
+            AfterValidator(fields.check_class_name),
+            WithJsonSchema({"type": "string", "pattern": fields.NAME_PATTERN, "maxLength": fields.NAME_MAX}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        alias="class",
+        description="The EnvironmentClass that says what is not said here. Absent: the defaults do.",
+        examples=["student"],
+    )
 
 
 class Environment(ManifestModel):

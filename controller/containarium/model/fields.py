@@ -56,6 +56,16 @@ def _name_remedy(name: str) -> str:
     return f"{rule} ({likely})" if usable and not likely.startswith(RESERVED_PREFIXES) else rule
 
 
+def check_class_name(name: str) -> str:
+    """What an EnvironmentClass can be called. Raises InvalidValueError."""
+    if not _NAME.fullmatch(name) or len(name) > NAME_MAX:
+        raise InvalidValueError(
+            f"{shown(name)} cannot be the name of a class",
+            f"write at most {NAME_MAX} lowercase letters and digits, a letter first, with single hyphens inside",
+        )
+    return name
+
+
 def check_host(host: str) -> str:
     """The name of a host, as Incus and DNS know it. Raises InvalidValueError."""
     if not _HOST.fullmatch(host) or len(host) > 253:

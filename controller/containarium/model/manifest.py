@@ -34,3 +34,5 @@ class Load:
     problems: tuple[Problem, ...] = ()
     complete: bool = False
     source: str = ""
+    classes: tuple[str, ...] = ()
+    """Names of the EnvironmentClasses that load, sorted. What they say is in the manifests already."""

@@ -9,10 +9,12 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import CoreSchema, core_schema
 
 from containarium.model.environment import Environment
+from containarium.model.environmentclass import EnvironmentClass
 from containarium.model.quantity import Cpu, Duration, Size
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_ID: Final = "https://containarium.dev/schemas/environment.schema.json"
+CLASS_SCHEMA_ID: Final = "https://containarium.dev/schemas/environmentclass.schema.json"
 
 
 class _Generator(GenerateJsonSchema):
@@ -40,6 +42,21 @@ def environment_schema() -> dict[str, Any]:
     return {**schema, "title": "Containarium environment"}
 
 
+def class_schema() -> dict[str, Any]:
+    """The schema of an EnvironmentClass (draft 2020-12) as plain data."""
+    schema = EnvironmentClass.model_json_schema(by_alias=True, schema_generator=_Generator)
+    return {**schema, "$id": CLASS_SCHEMA_ID, "title": "Containarium environment class"}
+
+
 def schema_text() -> str:
     """What schemas/environment.schema.json holds: sorted, two spaces, a newline at the end."""
-    return json.dumps(environment_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return _text(environment_schema())
+
+
+def class_schema_text() -> str:
+    """What schemas/environmentclass.schema.json holds, written the same way."""
+    return _text(class_schema())
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

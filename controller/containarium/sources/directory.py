@@ -13,6 +13,7 @@ from pathlib import Path
 from containarium.model.manifest import Load
 from containarium.model.problem import Location, Problem
 from containarium.sources.checks import check_together
+from containarium.sources.classes import with_classes
 from containarium.sources.documents import Candidate, read_candidates
 from containarium.sources.folder import MAX_FILE_BYTES, ReadError, SourceFile, Tree
 from containarium.sources.keyfiles import KeyFiles
@@ -48,7 +49,8 @@ def load(folder: Path, read: Reader = read_candidates, also: Iterable[SourceFile
                 "SourceChanged",
             )
             problems.append(problem)
-    if whole and not candidates and not problems:
+    # Classes alone are nobody, and an empty folder is unknown.
+    if whole and not problems and all(c.of_class and not c.problems for c in candidates):
         return _unknown(
             shown,
             "there is no Environment in this folder",
@@ -76,7 +78,7 @@ def load_file(path: Path) -> Load:
         except ReadError as error:
             file = SourceFile(tree.show(path.name), error=error)
         candidates = list(reading.candidates([file]))
-    return _result(candidates, reading.problems, shown, complete=False)
+    return _result(candidates, reading.problems, shown, complete=False, whole=False)
 
 
 class _Reading:
@@ -109,10 +111,13 @@ class _Reading:
         self.problems.append(Problem(Location(path), "", message, remedy, reason))
 
 
-def _result(candidates: list[Candidate], problems: list[Problem], source: str, *, complete: bool) -> Load:
-    manifests, found = check_together(candidates)
+def _result(
+    candidates: list[Candidate], problems: list[Problem], source: str, *, complete: bool, whole: bool = True
+) -> Load:
+    manifests, found = check_together(with_classes(candidates, whole=whole))
     manifests.sort(key=lambda manifest: manifest.name)
-    return Load(tuple(manifests), tuple(sorted((*problems, *found))), complete, source)
+    classes = sorted(candidate.named.metadata.name for candidate in candidates if candidate.named is not None)
+    return Load(tuple(manifests), tuple(sorted((*problems, *found))), complete, source, tuple(classes))
 
 
 def _unavailable(error: OSError | ValueError) -> tuple[str, str, str]:

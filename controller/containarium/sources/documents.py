@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from containarium.model.base import InvalidValueError, shown
 from containarium.model.environment import API_VERSION, KIND, Environment
+from containarium.model.environmentclass import KIND as CLASS_KIND
+from containarium.model.environmentclass import EnvironmentClass
 from containarium.model.fields import check_name
 from containarium.model.manifest import Manifest
 from containarium.model.problem import Location, Origin, Problem
 from containarium.model.sshkey import SSHKey
 from containarium.sources.keyfiles import KeyFault, KeyFiles
-from containarium.sources.refusals import Refusal, python_spellings, refusals
+from containarium.sources.refusals import Refusal, class_refusals, python_spellings, refusals
 from containarium.sources.text import TextError, decode
 from containarium.sources.yamltree import Budget, Document, read_documents
 
@@ -40,6 +42,9 @@ class Candidate:
     manifest: Manifest | None = None
     key_fields: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
+    of_class: bool = False
+    """It is an EnvironmentClass, ``named`` if it is a good one, and not an Environment."""
+    named: EnvironmentClass | None = None
 
 
 def read_candidates(path: str, data: bytes, keys: KeyFiles, budget: Budget) -> Iterator[Candidate]:
@@ -73,7 +78,7 @@ def _candidate(path: str, document: Document, keys: KeyFiles) -> Candidate | Non
     data = document.data
     kind = data.get("kind", KIND) if isinstance(data, dict) else None
     name = _name(data) if _means_environment(kind) else ""
-    candidate = Candidate(name, Origin(path, document.positions))
+    candidate = Candidate(name, Origin(path, document.positions), of_class=kind == CLASS_KIND)
     if document.faults:
         candidate.problems = [
             Problem(Location(path, *fault.position), fault.path, fault.message, fault.remedy, "SyntaxError", name)
@@ -85,7 +90,12 @@ def _candidate(path: str, document: Document, keys: KeyFiles) -> Candidate | Non
     if isinstance(kind, str) and kind in OTHER_KINDS:
         return None
     refused = _wrong_kind(data, kind) or python_spellings(document.keys)
-    if not refused:
+    if not refused and candidate.of_class:
+        try:
+            candidate.named = EnvironmentClass.model_validate(data)
+        except ValidationError as error:
+            refused = class_refusals(error)
+    elif not refused:
         try:
             environment = Environment.model_validate(data)
         except ValidationError as error:
@@ -117,7 +127,7 @@ def _wrong_kind(data: Any, kind: Any) -> list[Refusal]:
     if "kind" not in data and "apiVersion" not in data:
         message = "this is not a manifest: it has neither apiVersion nor kind"
         return [Refusal("", message, f"begin with apiVersion: {API_VERSION} and kind: {KIND}, or keep it elsewhere")]
-    if kind == KIND or "kind" not in data:
+    if kind in (KIND, CLASS_KIND) or "kind" not in data:
         return []
     remedy = f"write kind: {KIND}" + ("" if _means_environment(kind) else ", or keep this file elsewhere")
     return [Refusal("kind", f"the kind {shown(kind)} is not known", remedy)]
@@ -126,7 +136,9 @@ def _wrong_kind(data: Any, kind: Any) -> list[Refusal]:
 def _means_environment(kind: Any) -> bool:
     """Whether it says Environment, or nearly: a ConfigMap named alice must not stand in alice's way."""
     return kind == KIND or (
-        isinstance(kind, str) and bool(difflib.get_close_matches(kind.lower(), [KIND.lower()], cutoff=0.6))
+        isinstance(kind, str)
+        and kind != CLASS_KIND
+        and bool(difflib.get_close_matches(kind.lower(), [KIND.lower()], cutoff=0.6))
     )
 
 

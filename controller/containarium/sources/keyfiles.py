@@ -44,10 +44,11 @@ class KeyFiles:
             return KeyFault(f"the key file {shown}: {error.message}", error.remedy)
         except TextError as error:
             return KeyFault(error.fault.message, error.fault.remedy, Location(shown, *error.fault.position))
-        return _parse(text, shown)
+        return parse_keys(text, shown)
 
 
-def _parse(text: str, shown: str) -> tuple[SSHKey, ...] | KeyFault:
+def parse_keys(text: str, shown: str) -> tuple[SSHKey, ...] | KeyFault:
+    """Every key in the text of a key file; ``shown`` is its path as messages print it."""
     keys: dict[str, SSHKey] = {}
     number = 1
     try:

@@ -57,6 +57,17 @@ _ADD: Final = {
 }
 
 
+_ITS_OWN: Final = "write it into the environments: each has its own"
+_CLASS_REMEDIES: Final = {
+    "metadata.name": "write name with what environments name in spec.class, such as student",
+    "metadata.annotations": "write them into the environments, or labels here",
+    "spec": "add spec with what its environments have in common",
+    "spec.sshKeys": _ITS_OWN,
+    "spec.network": _ITS_OWN,
+    "spec.class": "write it out: a class has no class",
+}
+
+
 class Refusal(NamedTuple):
     """One field that is wrong. ``at_key``: its name is at fault, not its value."""
 
@@ -69,6 +80,17 @@ class Refusal(NamedTuple):
 def refusals(error: ValidationError) -> list[Refusal]:
     """Every refusal that a failed validation holds."""
     return [_refusal(detail) for detail in error.errors(include_url=False)]
+
+
+def class_refusals(error: ValidationError) -> list[Refusal]:
+    """The same for an EnvironmentClass, whose remedies know what is no class's to say."""
+    unfit = ("extra_forbidden", "missing")
+    return [
+        refusal._replace(remedy=_CLASS_REMEDIES.get(refusal.field, refusal.remedy))
+        if detail["type"] in unfit
+        else refusal
+        for detail, refusal in zip(error.errors(include_url=False), refusals(error), strict=True)
+    ]
 
 
 def python_spellings(fields: dict[str, Any]) -> list[Refusal]:
