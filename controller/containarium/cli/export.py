@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,25 +12,42 @@ from containarium.cli.errors import CommandError
 from containarium.cli.output import complain, say
 from containarium.cli.wiring import Wiring, wiring
 
+if TYPE_CHECKING:
+    from containarium.cli.sshconfig import Route
+    from containarium.model.observed import Observed
+
 DEFAULT_KEY = "~/.ssh/id_ed25519"
 DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts.containarium"
+
+
+JumpHost = Annotated[
+    str | None,
+    typer.Option(
+        "--jump-host",
+        "--jump-ip",
+        metavar="HOST",
+        help="Name or address of this host as users reach it.",
+        show_default="its own",
+    ),
+]
+JumpPort = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of its sshd.")]
+KeyPath = Annotated[str, typer.Option(metavar="PATH", help="The private key on the user's computer. It is not read.")]
 
 
 def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The environment.", show_default=False)],
-    jump_host: Annotated[
-        str | None,
-        typer.Option(metavar="HOST", help="Name or address of this host as users reach it.", show_default="its own"),
-    ] = None,
-    jump_port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of its sshd.")] = 22,
-    key: Annotated[
-        str, typer.Option(metavar="PATH", help="The private key on the user's computer. It is not read.")
-    ] = DEFAULT_KEY,
+    jump_host: JumpHost = None,
+    jump_port: JumpPort = 22,
+    key: KeyPath = DEFAULT_KEY,
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write FILE and FILE.known_hosts, so that ssh -F FILE NAME works.", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write FILE and FILE.known_hosts, so that ssh -F FILE NAME works.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -37,40 +55,75 @@ def export(
 
     The host keys in it come from the container's and this host's own files, not from the network: the first login
     is as safe as every other.
+
+    Example: containarium export alice --jump-ip 203.0.113.7 --output alice.ssh
     """
-    from containarium.cli.sshconfig import HEADER, Route, config, known_hosts
+    wired = wiring(context)
+    way = Way(jump_host, jump_port, key)
+    if output is None:
+        say(block(wired, name, way))
+        return
+    write(wired, name, way, output)
+    say(f"Written to {output} and {output.name}.known_hosts. Log in with: ssh -F {output} {name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How users reach this host; ``jump_host`` None: by its own name."""
+
+    jump_host: str | None = None
+    jump_port: int = 22
+    key: str = DEFAULT_KEY
+
+
+def block(wired: Wiring, name: str, way: Way, observed: Observed | None = None) -> str:
+    """What an admin forwards to a user: the ssh configuration, and the known_hosts lines as comments.
+
+    ``observed`` is a look that was taken already. Raises CommandError where nobody could log in with it.
+    """
+    from containarium.cli.sshconfig import config
+
+    route, trusted = _connection(wired, name, way, DEFAULT_KNOWN_HOSTS, observed)
+    listed = "".join(f"# {line}\n" for line in trusted.splitlines())
+    return f"{config(route)}\n# Put these lines into {DEFAULT_KNOWN_HOSTS}, without the #:\n{listed}".rstrip("\n")
+
+
+def write(wired: Wiring, name: str, way: Way, output: Path, observed: Observed | None = None) -> None:
+    """Write both files, readable to their owner alone. Raises CommandError, also where a file is not ours."""
+    from containarium.cli.sshconfig import HEADER, config
     from containarium.host.files import write_atomically
 
-    wired = wiring(context)
-    keys = wired.host_keys(wired.settings)
-    address = _address(wired, name)
-    beside = output.with_name(f"{output.name}.known_hosts").absolute() if output is not None else None
-    route = Route(
-        name=name,
-        address=address,
-        jump_host=jump_host or keys.jump_host_name(),
-        jump_port=jump_port,
-        key=key,
-        known_hosts=str(beside or DEFAULT_KNOWN_HOSTS),
-    )
-    trusted = known_hosts(route, _of_guest(wired, name), _of_jump_host(wired))
-    if output is None or beside is None:
-        listed = "".join(f"# {line}\n" for line in trusted.splitlines())
-        say(f"{config(route)}\n# Put these lines into {DEFAULT_KNOWN_HOSTS}, without the #:\n{listed}".rstrip("\n"))
-        return
+    beside = output.with_name(f"{output.name}.known_hosts").absolute()
+    route, trusted = _connection(wired, name, way, str(beside), observed)
     for path in (output, beside):
         _refuse_foreign(path, HEADER)
     write_atomically(beside, f"{HEADER} {name}\n{trusted}", 0o600)
     write_atomically(output, f"{HEADER} {name}\n{config(route)}", 0o600)
-    say(f"Written to {output} and {beside.name}. Log in with: ssh -F {output} {name}")
 
 
-def _address(wired: Wiring, name: str) -> str:
+def _connection(
+    wired: Wiring, name: str, way: Way, known_hosts_file: str, observed: Observed | None
+) -> tuple[Route, str]:
+    from containarium.cli.sshconfig import Route, known_hosts
+
+    keys = wired.host_keys(wired.settings)
+    route = Route(
+        name=name,
+        address=_address(wired, name, observed),
+        jump_host=way.jump_host or keys.jump_host_name(),
+        jump_port=way.jump_port,
+        key=way.key,
+        known_hosts=known_hosts_file,
+    )
+    return route, known_hosts(route, _of_guest(wired, name), _of_jump_host(wired))
+
+
+def _address(wired: Wiring, name: str, observed: Observed | None) -> str:
     from containarium.model import marks
     from containarium.model.observed import Look
     from containarium.plan.addresses import pinned
 
-    observed = wired.host(wired.settings).observe(Look.SHALLOW)
+    observed = observed or wired.host(wired.settings).observe(Look.SHALLOW)
     instance = observed.instances.get(marks.instance_name(name))
     if instance is None or instance.config.get(marks.ENVIRONMENT) != name:
         raise CommandError(f"there is no environment {name} on this host", "containarium list shows those there are")

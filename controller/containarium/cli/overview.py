@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from containarium.cli.survey import Survey
 from containarium.model import marks
-from containarium.model.observed import Account, Password
+from containarium.model.observed import Account, InstanceStatus, Password
 from containarium.model.status import Condition
 from containarium.plan.conditions import READY, summarise
 from containarium.plan.resolve import owned_account
@@ -55,6 +56,18 @@ def details(survey: Survey, name: str) -> dict[str, Any]:
         "drift": row["drift"],
         "conditions": [_condition(condition) for condition in conditions],
     }
+
+
+def uptime(survey: Survey, name: str, now: datetime) -> float | None:
+    """Seconds since it was started; None while it does not run."""
+    instance = environments.owned_instance(survey.observed, name)
+    if instance is None or instance.status is not InstanceStatus.RUNNING:
+        return None
+    try:
+        since = datetime.fromisoformat(instance.last_used_at)
+    except ValueError:
+        return None
+    return max(0.0, (now - since).total_seconds()) if since.tzinfo is not None else None
 
 
 def _row(survey: Survey, name: str, conditions: tuple[Condition, ...]) -> dict[str, Any]:

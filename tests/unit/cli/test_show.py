@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 import yaml
 
+from containarium.host.figures import Figures
 from tests.builders import public_key
-from tests.unit.cli.conftest import Shell
+from tests.unit.cli.conftest import Shell, document
 
 
 def _row(shell: Shell, name: str) -> dict[str, object]:
@@ -131,7 +135,7 @@ def test_info(shell: Shell) -> None:
     done = shell("info", "alice")
     assert (done.code, done.err) == (0, "")
     fields = dict(line.split(":", 1) for line in done.out.splitlines())
-    assert {name: value.strip() for name, value in fields.items()} | {"Keys": "", "Created": ""} == {
+    assert {name: value.strip() for name, value in fields.items()} | {"Keys": "", "Created": "", "Uptime": ""} == {
         "Name": "alice",
         "Container": "alice-container",
         "User": "alice",
@@ -143,6 +147,7 @@ def test_info(shell: Shell) -> None:
         "Memory": "8GiB",
         "Disk": "20GB",
         "Processes": "100",
+        "Uptime": "",
         "Autostart": "yes",
         "Image": "bootstrap:debian/12",
         "Created": "",
@@ -199,3 +204,70 @@ def test_info_of_nobody(shell: Shell) -> None:
     assert done.err == (
         "containarium: error: there is no environment nobody; containarium list shows those there are\n"
     )
+
+
+def test_info_has_what_no_look_has_and_what_happened_last(shell: Shell) -> None:
+    shell.declare("alice", resources={"cpu": 2, "memory": "8GiB", "disk": "50GiB"})
+    shell("apply")
+    shell.figures = Figures(memory=300 << 20, disk=3 << 30, cpu=90.5, processes=17)
+    box = shell.world.instances["alice-container"]
+    shell.world.put_instance(
+        replace(box, last_used_at=(shell.now - timedelta(hours=5)).isoformat()), shell.world.inside(box.name)
+    )
+    happened = [{"time": f"t{n}", "environment": "alice", "reason": "Repaired", "by": "root"} for n in range(7)]
+    shell.settings.state.mkdir()
+    shell.settings.events.write_text("".join(f"{json.dumps(event)}\n" for event in happened))
+    done = shell("info", "alice")
+    assert done.code == 0
+    fields = dict(line.split(": ", 1) for line in done.out.splitlines() if ": " in line)
+    assert fields["CPU"].strip() == "2 (90 s used since the start)"
+    assert fields["Memory"].strip() == "300 MiB of 8GiB"
+    assert fields["Disk"].strip() == "3.0 GiB of 50GiB"
+    assert fields["Processes"].strip() == "4096 (17 now)"
+    assert fields["Uptime"].strip() == "5 h"
+    assert done.out.count("Repaired  by root") == 5
+    data = shell("info", "alice", "-o", "json").json
+    assert data["usage"] == {"memory": 300 << 20, "disk": 3 << 30, "cpu": 90.5, "processes": 17}
+    assert data["uptime"] == 5 * 3600
+    assert [event["time"] for event in data["events"]] == ["t2", "t3", "t4", "t5", "t6"]
+
+
+def test_a_stopped_one_has_no_uptime(shell: Shell) -> None:
+    shell.declare("alice", running=False)
+    shell("apply")
+    assert shell("info", "alice", "-o", "json").json["uptime"] is None
+    assert "Uptime" not in shell("info", "alice").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ([], ["alice", "bob", "carol"]),
+        (["--state", "running"], ["alice", "carol"]),
+        (["--state", "Stopped"], ["bob"]),
+        (["--state", "absent"], []),
+        (["--user", "bob", "--user", "carol"], ["bob", "carol"]),
+        (["--label", "team=ml"], ["alice", "bob"]),
+        (["--label", "team"], ["alice", "bob", "carol"]),
+        (["-l", "team=ml", "-l", "year=2"], ["bob"]),
+        (["-l", "team=ml,year=2"], ["bob"]),
+        (["-l", "team=ml", "--state", "running"], ["alice"]),
+        (["-l", "team=none"], []),
+    ],
+)
+def test_only_those_that_are_asked_for(shell: Shell, flags: list[str], names: list[str]) -> None:
+    for name, labels, running in (
+        ("alice", {"team": "ml"}, True),
+        ("bob", {"team": "ml", "year": "2"}, False),
+        ("carol", {"team": "web"}, True),
+    ):
+        data = document(name, running=running)
+        shell.write(f"{name}.yaml", yaml.safe_dump(data | {"metadata": {"name": name, "labels": labels}}))
+    shell("apply")
+    assert [row["name"] for row in shell("ls", *flags, "-o", "json").json] == names
+
+
+def test_a_state_that_there_is_not_is_told(shell: Shell) -> None:
+    done = shell("list", "--state", "asleep")
+    assert done.code == 1
+    assert "asleep" in done.err
