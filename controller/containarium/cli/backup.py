@@ -1,4 +1,4 @@
-"""What was taken away comes back: undelete writes a lost manifest again, restore makes a container of a backup."""
+"""Backups, and what was taken away comes back: undelete writes a manifest again, restore makes a container."""
 
 from __future__ import annotations
 
@@ -16,17 +16,61 @@ if TYPE_CHECKING:
     from datetime import date
 
     from containarium.model.environment import Environment
+    from containarium.model.host import Progress
     from containarium.model.manifest import Load, Manifest
 
 Name = Annotated[str, typer.Argument(help="The environment.", show_default=False)]
+
+
+def backup(
+    context: typer.Context,
+    name: Name,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="File or folder to write it to.", show_default="the host's own folder"
+        ),
+    ] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop the environment for it, and start it again: nothing changes meanwhile.")
+    ] = False,
+) -> None:
+    """Make a backup of an environment now: everything in it, without its snapshots, checked by reading it back.
+
+    Nobody is interrupted; what is being written at this moment is as a power cut would leave it. Its checksum is in a
+    file beside it; whoever has both files has all that restore needs, on this host or on another.
+
+    Example: containarium backup alice --output /mnt/offsite
+    """
+    wired = wiring(context)
+    wired.require_root(f"backup {name}")
+    say(keep(wired, name, output, stop=stop, tell=say), "green")
+
+
+def keep(wired: Wiring, name: str, output: Path | None, *, stop: bool, tell: Progress) -> str:
+    """Make a backup. Returns what there is to say of it. Raises CommandError and HostError."""
+    from contextlib import nullcontext
+
+    from containarium.cli.alone import alone_with, nudge
+
+    _refuse_no_name(name)
+    with alone_with(wired, name, tell=tell) if stop else nullcontext():
+        made = wired.backups(wired.settings).save(name, output, stop=stop, progress=tell)
+    if stop:
+        nudge(wired, "", tell)
+    size = -(-made.size // 2**20)
+    return (
+        f"Backed up to {made.path}: {size} MiB, checked against {made.path.name}.sha256.\n"
+        f"It comes back with: containarium restore {name} --from {made.path}"
+    )
 
 
 def restore(
     context: typer.Context,
     name: Name,
     source: Annotated[
-        Path, typer.Option("--from", metavar="FILE", help="The backup, as it was written before a deletion.")
-    ],
+        Path | None, typer.Option("--from", metavar="FILE", help="The backup.", show_default="the host's newest of it")
+    ] = None,
     no_checksum: Annotated[
         bool, typer.Option("--no-checksum", help="Take a file that has no .sha256 file beside it.")
     ] = False,
@@ -36,21 +80,41 @@ def restore(
     With its manifest there, the next apply (or the running controller) starts it and opens the door again; without
     one it is retired, with a new grace period.
     """
+    wired = wiring(context)
+    wired.require_root(f"restore {name}")
+    say(bring_back(wired, name, source, unchecked=no_checksum, tell=say), "green")
+
+
+def bring_back(wired: Wiring, name: str, source: Path | None, *, unchecked: bool, tell: Progress) -> str:
+    """Make a container of a backup, the newest of the host's own without one that is named.
+
+    Returns what there is to say of it. Raises CommandError and HostError.
+    """
     from containarium.model import marks
 
-    wired = wiring(context)
-    wired.require_root(f"restore {name} --from FILE")
     _refuse_no_name(name)
-    wired.restorer(wired.settings).restore(name, source, unchecked=no_checksum, progress=say)
+    _refuse_expired(wired, name)
+    if source is None:
+        source = newest(wired, name)
+        tell(f"The newest backup of {name} is {source}")
+    wired.restorer(wired.settings).restore(name, source, unchecked=unchecked, progress=tell)
     what = f"{name} is restored as {marks.instance_name(name)}, stopped."
     if _declared(wired, name):
-        say(f"{what} The running controller starts it; where none runs: containarium apply", "green")
-    else:
-        say(
-            f"{what} No manifest names it, so it is retired, with a new grace period; "
-            f"its manifest comes back with: containarium undelete {name}",
-            "green",
-        )
+        return f"{what} The running controller starts it; where none runs: containarium apply"
+    return (
+        f"{what} No manifest names it, so it is retired, with a new grace period; "
+        f"its manifest comes back with: containarium undelete {name}"
+    )
+
+
+def newest(wired: Wiring, name: str) -> Path:
+    """The newest backup of an environment in the host's own folder. Raises CommandError where there is none."""
+    from containarium.host.backupfiles import saved
+
+    found = saved(wired.settings.backups, name)
+    if not found:
+        raise CommandError(f"{wired.settings.backups} holds no backup of {name}", "name a file with --from")
+    return found[0].path
 
 
 def undelete(
@@ -65,39 +129,65 @@ def undelete(
     Where the folder comes from git, it is only printed, for you to commit it. Exit code 0 when the manifest was
     written and brings the environment back.
     """
+    wired = wiring(context)
+    wired.require_root(f"undelete {name}")
+    try:
+        said = rewrite(wired, name, folder_of(wired, None, manifests), complain)
+    except NotWrittenError as error:
+        say(error.text.rstrip("\n"))
+        complain(f"containarium: not written: {error}", "yellow")
+        raise typer.Exit(FAILED) from None
+    say(said, "green")
+
+
+class NotWrittenError(CommandError):
+    """A manifest has to be written by somebody else: its ``text``, and why."""
+
+    def __init__(self, why: str, text: str) -> None:
+        super().__init__(why)
+        self.text = text
+
+
+def rewrite(wired: Wiring, name: str, folder: Path, tell: Progress) -> str:
+    """Write the manifest of a retired environment again, as its container carries it.
+
+    Returns what there is to say of it. Raises HostError and CommandError, NotWrittenError where nothing may be written.
+    """
     from containarium.host.files import write_new
     from containarium.model.packing import plain
     from containarium.sources.yamltext import as_text
 
-    wired = wiring(context)
-    wired.require_root(f"undelete {name}")
     _refuse_no_name(name)
-    folder = folder_of(wired, None, manifests)
     before = read(folder)
     now = wired.clock()
     _refuse_declared(before, name, now.date())
     environment = _recorded(wired, name)
     stamp = now.isoformat(timespec="seconds")
-    text = as_text(plain(environment), f"Written by containarium undelete on {stamp}, from the container's own record.")
+    data = plain(environment)
+    deletion = data["spec"].get("deletion", {})
+    if deletion.get("grace") == _AT_ONCE:
+        del deletion["grace"]
+        tell("Its grace period of a second, for a deletion at once, is left out: the usual one counts again.")
+    text = as_text(data, f"Written by containarium undelete on {stamp}, from the container's own record.")
     path = folder / f"{name}.yaml"
     if obstacle := _obstacle(wired, folder, path) or _refused(folder, path, text, before):
-        say(text.rstrip("\n"))
-        complain(f"containarium: not written: {obstacle}", "yellow")
-        raise typer.Exit(FAILED)
+        raise NotWrittenError(obstacle, text)
     try:
         write_new(path, text)
     except FileExistsError:
         raise CommandError(f"{path} exists already", "move it away first") from None
-    _tell(read(folder), name, path, now.date())
+    return _written(read(folder), name, path, now.date())
 
 
-def _tell(after: Load, name: str, path: Path, today: date) -> None:
+def _written(after: Load, name: str, path: Path, today: date) -> str:
     manifest = next((manifest for manifest in after.manifests if manifest.name == name), None)
     if manifest is not None and (expired := _expired(manifest, today)):
         raise CommandError(f"written to {path}, and changes nothing yet: {expired}", _LATER)
-    say(f"Written to {path}. The running controller brings {name} back; where none runs: containarium apply", "green")
+    return f"Written to {path}. The running controller brings {name} back; where none runs: containarium apply"
 
 
+_AT_ONCE = "1s"
+"""The grace period that delete --force writes."""
 _LATER = "write a later date there, or leave the field out"
 
 
@@ -117,6 +207,16 @@ def _refuse_no_name(name: str) -> None:
         check_name(name)
     except InvalidValueError as error:
         raise CommandError(error.message, error.remedy) from None
+
+
+def _refuse_expired(wired: Wiring, name: str) -> None:
+    """A container whose manifest has expired would be retired at once, and its grace period may be a second."""
+    folder = wired.settings.manifests
+    for manifest in read(folder).manifests if folder.is_dir() else ():
+        if manifest.name == name and (expired := _expired(manifest, wired.clock().date())):
+            short = str(manifest.environment.spec.deletion.grace) == _AT_ONCE
+            more = f", and take deletion.grace: {_AT_ONCE} out" if short else ""
+            raise CommandError(f"what is restored would be taken away again: {expired}", f"{_LATER}{more}")
 
 
 def _refuse_declared(found: Load, name: str, today: date) -> None:

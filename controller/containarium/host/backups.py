@@ -1,4 +1,4 @@
-"""Backups before deletion: exported by Incus, streamed to a file of ours with its checksum, and read back.
+"""Backups, before a deletion or now: exported by Incus, streamed to a file of ours with its checksum, and read back.
 
 NAME-20261122T120000Z.tar.zst (or .tar.gz) gets its name last of all: whatever has one is whole and was verified, and
 its checksum stands beside it as sha256sum writes it. Snapshots are left out: each would be a whole copy.
@@ -32,6 +32,7 @@ from containarium.host.backupfiles import (
 from containarium.host.files import make_folder, sync_folder, write_atomically
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
+from containarium.host.lock import only_controller
 from containarium.host.reader import CHUNK, download
 from containarium.host.settings import HostSettings
 from containarium.model import marks
@@ -69,12 +70,13 @@ class Backups:
         settings: HostSettings,
         run: command.Run = command.run,
         clock: Callable[[], datetime] = _utc,
+        folder: Path | None = None,
     ) -> None:
-        """``incus.cancellation`` also ends a transfer between two chunks."""
+        """``incus.cancellation`` also ends a transfer between two chunks. ``folder``: elsewhere than usual."""
         self._incus = incus
         self._instances = instances
         self._settings = settings
-        self._folder = settings.backups
+        self._folder = folder or settings.backups
         self._run = run
         self._clock = clock
 
@@ -86,21 +88,45 @@ class Backups:
         """
         name, instance = action.environment, action.instance
         there = self._stopped(action)
-        with self._told_of_space(self._folder):
-            make_folder(self._folder, 0o700)
-            self._clear(name, instance, progress)
-        if kept := self._kept(name, there, progress):
-            return kept
-        self._refuse_if_it_cannot_fit(instance)
-        began = self._clock()
-        try:
-            ending = self._export(instance, began, progress)
-            final = self._folder / f"{name}-{began.strftime(STAMP)}{ending}"
-            digest = self._fetch(instance, final, progress)
+
+        def still_the_same() -> None:
             if self._stopped(action).get("last_used_at") != there.get("last_used_at"):
                 raise RetryableError(
                     f"{instance} was started while it was backed up", remedy="it is tried again", reason="Running"
                 )
+
+        with self._alone(name, instance, progress):
+            return self._kept(name, there, progress) or self._make(name, instance, "", progress, still_the_same)
+
+    def save_now(self, name: str, called: str = "", progress: Progress = silent) -> Path:
+        """Back an environment of ours up as it is now, whoever works in it, and return the file.
+
+        ``called`` is the file's name, the usual one where it is empty. What runs has to be on a pool that gives Incus a
+        frozen picture of it. Raises as ``save`` does, and RetryableError (Locked) while another backup of it is made.
+        """
+        instance = marks.instance_name(name)
+        self._instances.owned(instance, name)
+        with self._alone(name, instance, progress):
+            return self._make(name, instance, called, progress, lambda: None)
+
+    @contextlib.contextmanager
+    def _alone(self, name: str, instance: str, progress: Progress) -> Iterator[None]:
+        """Incus keeps one export of ours per instance, so one backup of it is made at a time."""
+        with only_controller(self._settings.state / "locks" / f"backup-{name}"):
+            with self._told_of_space(self._folder):
+                make_folder(self._folder, 0o700)
+                self._clear(name, instance, progress)
+            yield
+
+    def _make(self, name: str, instance: str, called: str, progress: Progress, sure: Callable[[], None]) -> Path:
+        """``sure`` raises where what was written does not count after all."""
+        self._refuse_if_it_cannot_fit(instance)
+        began = self._clock()
+        try:
+            ending = self._export(instance, began, progress)
+            final = self._folder / (called or f"{name}-{began.strftime(STAMP)}{ending}")
+            digest = self._fetch(instance, final, progress)
+            sure()
             self._commit(final, digest)
         finally:
             with contextlib.suppress(OSError, HostError):  # the next attempt clears up again, and waits where it must

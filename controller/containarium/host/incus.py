@@ -130,9 +130,10 @@ class Incus:
         """Create something, and wait until its operation is over. Returns the operation's own metadata."""
         return self._change("POST", path, body, timeout=timeout or self.timeout, headers=headers, progress=progress)
 
-    def put(self, *path: str, body: Any, timeout: float | None = None) -> Any:
-        """Replace something (or its state), and wait until the operation is over."""
-        return self._change("PUT", path, body, timeout=timeout or self.timeout)
+    def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
+        """Replace something (or its state), and wait until the operation is over. ``etag`` as for ``patch``."""
+        headers = {"If-Match": etag} if etag else {}
+        return self._change("PUT", path, body, timeout=timeout or self.timeout, headers=headers)
 
     def delete(self, *path: str, timeout: float | None = None) -> None:
         """Delete something, and wait until it is gone."""

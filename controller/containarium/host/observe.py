@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface
 from typing import Protocol
 
-from containarium.host import leases, probekey
+from containarium.host import holds, leases, probekey
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
 from containarium.host.settings import HostSettings
@@ -84,6 +84,7 @@ def observe(
         guests=look_inside(found, only) if deep else {},
         enforced=look_at_limits(found, only) if deep else {},
         orphan_keys=orphans,
+        held=holds.held(settings.runtime),
     )
 
 

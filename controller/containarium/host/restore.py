@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,7 @@ from containarium.model import marks
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE
 from containarium.plan.restored import objections
-from containarium.plan.retire import REACHED_RETIRED
+from containarium.plan.retire import REACHED_RETIRED, policy
 
 _INDEX = "backup/index.yaml"
 _LARGEST_INDEX = 1 << 20
@@ -42,6 +43,8 @@ _UPLOAD_SILENCE = 600.0
 """Seconds; Incus keeps the whole file before it answers."""
 _IMPORT_TIMEOUT = 8 * 3600.0
 _REMOVAL_TIMEOUT = 300.0
+_LEAST_GRACE = timedelta(days=7)
+"""For how long at least what was restored stays, where no manifest is brought back for it."""
 
 
 def staging_name(environment: str) -> str:
@@ -162,6 +165,7 @@ class Restorer:
         config = dict.fromkeys((marks.RETIRED, marks.PRUNE_AFTER, marks.SUSPENDED, marks.RESTART), "")
         # not the digest of a finished one: what differs from its manifest now is no drift
         config |= {marks.APPLIED: REACHED_RETIRED, AUTOSTART: "false"}
+        config |= _unhurried(there.get("config") or {})
         body: dict[str, Any] = {"config": config}
         if self._address_is_taken(staging, there):
             body["devices"] = {NIC_DEVICE: {"type": "none"}}  # it gets a free one when its manifest is back
@@ -187,6 +191,14 @@ class Restorer:
             return
         self._incus.patch("instances", staging, body={"config": {"security.protection.delete": ""}})
         self._incus.delete("instances", staging, timeout=_REMOVAL_TIMEOUT)
+
+
+def _unhurried(config: Mapping[str, str]) -> dict[str, str]:
+    """Where it was deleted at once, that wish was carried out: whoever restores it wants to have it for a while."""
+    wish = policy(config.get(marks.DELETION, ""))
+    if wish.keep or wish.grace >= _LEAST_GRACE:
+        return {}
+    return {marks.DELETION: f"Retire;{_LEAST_GRACE.days}d" + (";backup" if wish.backup else "")}
 
 
 @contextlib.contextmanager

@@ -148,3 +148,5 @@ class Observed:
     """What the kernel really holds, by instance name; only of guests that were looked into."""
     orphan_keys: frozenset[str] = frozenset()
     """Names with a keys file in our folder and no account."""
+    held: frozenset[str] = frozenset()
+    """Environments that a command has in its hands at this moment: they are left alone until it ends."""

@@ -76,6 +76,8 @@ def _of_plan(plan: EnvironmentPlan) -> Iterator[Condition]:
 
 
 def _why_suspended(name: str, observed: Observed) -> str:
+    if name in observed.held:
+        return "a command works on it at this moment"
     instance = observed.instances.get(marks.instance_name(name))
     since = instance.config.get(marks.SUSPENDED, "") if instance is not None else ""
     if not since:

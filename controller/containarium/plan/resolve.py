@@ -96,8 +96,8 @@ def owned_account(account: Account) -> bool:
 
 
 def suspended_here(observed: Observed) -> frozenset[str]:
-    """The environments that an admin wants left alone, as it stands on their instances."""
-    return frozenset(
+    """The environments that an admin wants left alone, as it stands on their instances, or works on at this moment."""
+    return observed.held | frozenset(
         environment
         for instance in observed.instances.values()
         if marks.SUSPENDED in instance.config and (environment := instance.config.get(marks.ENVIRONMENT))

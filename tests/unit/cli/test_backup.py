@@ -210,3 +210,26 @@ def test_a_refused_restore_is_one_line(shell: Shell) -> None:
     ended = shell("restore", "alice", "--from", "/srv/x")
     assert ended.code == 1
     assert ended.err == "containarium: error: /srv/x is no backup; name one\n"
+
+
+def test_after_a_deletion_at_once_the_usual_grace_period_counts_again(shell: Shell) -> None:
+    shell.declare("bob")
+    shell.declare("alice", deletion={"grace": "1s", "backup": True})
+    shell("apply")
+    shell.restorer.take("alice")
+    (shell.folder / "alice.yaml").unlink()
+    path = shell.settings.state / "alice.tar.gz"
+    assert shell("restore", "alice", "--from", str(path)).code == 0
+    ended = shell("undelete", "alice")
+    assert ended.code == 0
+    assert "is left out" in ended.err
+    assert yaml.safe_load((shell.folder / "alice.yaml").read_text())["spec"]["deletion"] == {"backup": True}
+
+
+def test_nothing_is_restored_that_would_go_again_at_once(shell: Shell) -> None:
+    shell.declare("alice", expires="2026-11-21", deletion={"grace": "1s"})
+    ended = shell("restore", "alice", "--from", "x")
+    assert ended.code == 1
+    assert f"{shell.folder}/alice.yaml:" in ended.err
+    assert "take deletion.grace: 1s out" in ended.err
+    assert shell.restorer.asked == []

@@ -148,6 +148,16 @@ class Site:
         finally:
             incus.close()
 
+    def save_now(self, called: str = "", folder: Path | None = None) -> Path:
+        """As for somebody who asks for one, whatever the environment does."""
+        incus = Incus(self.settings, timeout=5.0, cancellation=self.cancellation)
+        instances = Instances(incus, NicFilters(incus, self._run), self.settings)
+        backups = Backups(incus, instances, self.settings, self._run, lambda: self.now, folder)
+        try:
+            return backups.save_now("alice", called, self.told.append)
+        finally:
+            incus.close()
+
     def refused(self, kind: type[HostError] = RetryableError) -> str:
         """Its reason; nothing of the attempt is left then."""
         with pytest.raises(kind) as caught:
@@ -362,3 +372,48 @@ def test_a_checksum_is_read_as_sha256sum_writes_it(tmp_path: Path, text: str, kn
     digest = checksum(path)
     (tmp_path / "box.tar.gz.sha256").write_text(re.sub(r"\{\}", digest, text))
     assert noted_checksum(path) == (digest if known else None)
+
+
+# -- now, whoever works in it
+
+
+def test_one_of_a_running_environment(site: Site) -> None:
+    site.daemon.instance |= {"status": "Running", "config": {marks.ENVIRONMENT: "alice"}}
+    path = site.save_now()
+    assert (path.name, path.read_bytes()) == ("alice-20261122T120000Z.tar.gz", site.daemon.data)
+    assert noted_checksum(path) == checksum(path)
+    site.now += timedelta(seconds=1)
+    assert site.save_now() != path, "each is a new one"
+    assert len(saved(site.folder, "alice")) == 2
+
+
+def test_one_elsewhere_and_under_a_name_of_its_own(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "offsite"
+    folder.mkdir()
+    path = site.save_now("mine.tar", folder)
+    assert sorted(file.name for file in folder.iterdir()) == ["mine.tar", "mine.tar.sha256"]
+    assert noted_checksum(path) == checksum(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert site.names() == []
+
+
+def test_one_of_somebody_else_is_refused(site: Site) -> None:
+    site.daemon.instance["config"][marks.ENVIRONMENT] = "bob"
+    with pytest.raises(TerminalError) as caught:
+        site.save_now()
+    assert caught.value.reason == "Conflict"
+    assert site.daemon.made == []
+
+
+def test_two_at_once_do_not_take_each_others_export_away(site: Site) -> None:
+    reasons = []
+
+    def another() -> None:
+        with pytest.raises(HostError) as caught:
+            site.save()
+        reasons.append(caught.value.reason)
+
+    site.daemon.during = another
+    path = site.save_now()
+    assert reasons == ["Locked"]
+    assert noted_checksum(path) == checksum(path)

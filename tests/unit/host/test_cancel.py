@@ -315,7 +315,7 @@ class OneGuest(Incus):
     def get_versioned(self, *path: str) -> Versioned:
         return Versioned(json.loads(alice(self.status)()[2])["metadata"], "etag")
 
-    def put(self, *path: str, body: Any, timeout: float | None = None) -> Any:
+    def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
         self.asked.append(body)
         assert timeout is not None
         assert timeout > body["timeout"]

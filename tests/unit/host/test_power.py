@@ -38,7 +38,7 @@ class OneGuest(Incus):
     def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
         return {"status": "Running", "pid": 42}
 
-    def put(self, *path: str, body: Any, timeout: float | None = None) -> Any:
+    def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
         said = self._status.read_text() if self._status.exists() else "gone"
         self.heard.append(f"{body['action']} {'heard' if said == HEARS else 'lost'}")
 

@@ -177,6 +177,21 @@ def test_it_gets_its_name_last_of_all_and_starts_by_no_means(site: Site) -> None
     assert site.daemon.instances[BOX]["devices"]["eth0"]["ipv4.address"] == ADDRESS
 
 
+@pytest.mark.parametrize(
+    ("wish", "now"),
+    [
+        ("Retire;1s;backup", "Retire;7d;backup"),
+        ("Retire;1h", "Retire;7d"),
+        ("Retire;30d", "Retire;30d"),
+        ("Retain;1s", "Retain;1s"),
+    ],
+)
+def test_what_was_to_be_deleted_at_once_stays_for_a_while(site: Site, wish: str, now: str) -> None:
+    site.daemon.imported = instance(STAGING, **{marks.DELETION: wish})
+    site.restore(site.backup(site.daemon.imported))
+    assert site.daemon.instances[BOX]["config"][marks.DELETION] == now
+
+
 def test_an_address_that_somebody_has_by_now_is_left_to_them(site: Site) -> None:
     site.daemon.instances["bob-container"] = instance("bob-container")
     site.restore(site.backup())
