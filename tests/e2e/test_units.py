@@ -19,8 +19,20 @@ if TYPE_CHECKING:
     from tests.lab.outer import Outer
 
 SERVICE = "containarium.service"
-UNITS = (SERVICE, "containarium-sync.service", "containarium-sync.timer")
-EXPOSURE = {SERVICE: 45, "containarium-sync.service": 18}
+UNITS = (
+    SERVICE,
+    "containarium-sync.service",
+    "containarium-sync.timer",
+    "containarium-report.service",
+    "containarium-report.timer",
+    "containarium-api.service",
+)
+EXPOSURE = {
+    SERVICE: 45,
+    "containarium-sync.service": 18,
+    "containarium-report.service": 10,
+    "containarium-api.service": 31,
+}
 """Tenths of a point of `systemd-analyze security`, as written down in systemd/README.md."""
 _UNDO = """
 from containarium.host.prepare import unprepare

@@ -23,6 +23,7 @@ from containarium.host.control import ControlServer
 from containarium.host.firewall import Firewall
 from containarium.host.lifecycle import Event, Lifecycle
 from containarium.host.lock import only_controller
+from containarium.host.logins import LoginCounter
 from containarium.host.machine import Machine
 from containarium.host.prepare import vault
 from containarium.host.probe import SSHProbe
@@ -44,6 +45,7 @@ from containarium.reconcile.serving import Serving
 from containarium.reconcile.wakeup import WakeUp
 from containarium.reconcile.workers import Workers, thread_pool
 from containarium.report import log
+from containarium.report.certificates import CertificateDates
 from containarium.report.events import Event as Told
 from containarium.report.events import Reason
 from containarium.report.health import Answers, Health
@@ -99,6 +101,7 @@ def run(settings: HostSettings, options: Options) -> None:
     with only_controller(settings.runtime, _WAIT_FOR_LOCK), contextlib.ExitStack() as stack:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         metrics = Metrics()
+        metrics.registry.register(CertificateDates(settings.etc / "containarium" / "certs" / "index.json"))
         stale_after = max(STALE_AFTER, 3 * options.rhythm.resync)
         reporter = Reporter(settings.status, Journal(settings.events), metrics, logger, stale_after=stale_after)
         assembled = _assemble(settings, options, reporter)
@@ -187,7 +190,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         ticks=time.monotonic,
         recovery=Recovery(host, seconds_since_boot, finished, thread_pool, _recovered(reporter)),
         probing=probing,
-        chores=Chores((*_chores(settings), Chore("images", EVERY, keeper.look)), partial(_done, reporter)).do,
+        chores=Chores((*_chores(settings, reporter), Chore("images", EVERY, keeper.look)), partial(_done, reporter)).do,
         revision=partial(revision, replace(settings, manifests=options.manifests)),
     )
     holder.append(daemon)
@@ -196,15 +199,22 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     return _Assembled(daemon, workers, wakeup, lifecycle)
 
 
-def _chores(settings: HostSettings) -> tuple[Chore, ...]:
-    firewall, quotas = Firewall(settings), Quotas(command.run)
+def _chores(settings: HostSettings, reporter: Reporter) -> tuple[Chore, ...]:
+    firewall, quotas, logins = Firewall(settings), Quotas(command.run), LoginCounter(settings)
     pool = settings.incus_dir / "storage-pools" / settings.pool
+
+    def count_logins() -> str:
+        if (counts := logins.look()) is not None:
+            reporter.metrics.logged_in(counts)
+        return ""
+
     return (
         # Whoever reloads the host's own rules may take ours away with them, and guests would reach the host.
         Chore("firewall", 60.0, lambda: "its tables were gone" if firewall.restore() else ""),
         # Now and then the kernel loses count at a deletion, and then nobody's disk has a limit: looking costs one read.
         Chore("quotas", 5.0, lambda: "btrfs had lost count of what uses the disk" if quotas.recount(pool) else ""),
         Chore("vault", 3600.0, lambda: "it follows what was changed here" if vault.follow(settings) else ""),
+        Chore("logins", 120.0, count_logins),
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from containarium.model.status import ConditionStatus
@@ -33,6 +33,9 @@ MOST_ENVIRONMENTS = 1000
 
 _CONDITIONS = (DRIFTED, RECONCILING, RECREATION_REQUIRED, RESTART_REQUIRED, RETIRED, STALLED, SUSPENDED)
 
+_OF_ONE = ("environment",)
+_NO_LOGINS = (0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -51,6 +54,14 @@ class Gauges(Collector):
     def __init__(self) -> None:
         """Nothing is known yet: counts are 0, and what has no sensible 0 is absent."""
         self._state = _State()
+        self._logins: Mapping[str, tuple[int, int]] = {}
+
+    def logged_in(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        """How often each name was let in and refused since the last call. Only environments of this host count."""
+        known = self._logins
+        self._logins = {
+            e.name: _sum(known.get(e.name, _NO_LOGINS), counts.get(e.name, _NO_LOGINS)) for e in self._state.expected
+        }
 
     def show(self, snapshot: Snapshot, status: Status) -> None:
         """Take over what a pass found."""
@@ -81,6 +92,7 @@ class Gauges(Collector):
         yield blocked
         yield _revision(state.revision)
         yield from _per_environment(state.expected)
+        yield _logins(state.expected, self._logins)
 
 
 def _numbers(snapshot: Snapshot, status: Status, expected: tuple[EnvironmentStatus, ...]) -> dict[str, float]:
@@ -177,7 +189,7 @@ def _revision(revision: Revision) -> GaugeMetricFamily:
 
 
 def _per_environment(expected: tuple[EnvironmentStatus, ...]) -> Iterator[Metric]:
-    labels = ("environment",)
+    labels = _OF_ONE
     ready = GaugeMetricFamily(
         PREFIX + "environment_ready", "1 when an environment is as declared and works.", labels=labels
     )
@@ -194,6 +206,22 @@ def _per_environment(expected: tuple[EnvironmentStatus, ...]) -> Iterator[Metric
             success.add_metric(name, 0 if environment.probe.error else 1)
             when.add_metric(name, environment.probe.at.timestamp())
     yield from (ready, success, when)
+
+
+def _logins(expected: tuple[EnvironmentStatus, ...], counted: Mapping[str, tuple[int, int]]) -> CounterMetricFamily:
+    """Absent until somebody counts: 0 would be a lie where there is no log to read."""
+    family = CounterMetricFamily(
+        PREFIX + "logins", "Logins by SSH at this host, by environment and how they ended.", labels=(*_OF_ONE, "result")
+    )
+    for environment in expected[:MOST_ENVIRONMENTS]:
+        if environment.name in counted:
+            for result, number in zip(("accepted", "refused"), counted[environment.name], strict=True):
+                family.add_metric((environment.name, result), number)
+    return family
+
+
+def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _moment(text: str) -> datetime | None:

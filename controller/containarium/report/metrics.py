@@ -193,6 +193,10 @@ class Metrics:
             for field in fields:
                 counter.labels(field if field in FIELDS else OTHER).inc()
 
+    def logged_in(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        """How often each name was let in and refused since the last call; names of nobody's environment are dropped."""
+        self._gauges.logged_in(counts)
+
     def recipes(self, current: int, outdated: int) -> None:
         """How many baked images there are, and of how many others the base was updated since."""
         for state, number in (("current", current), ("outdated", outdated)):

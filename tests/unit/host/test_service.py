@@ -16,7 +16,17 @@ from containarium.host.doctor import service as doctor
 from containarium.host.doctor.finding import Check, Patient
 from containarium.host.incus import Incus
 from containarium.host.prepare.receipt import Made, Receipt
-from containarium.host.prepare.service import SERVICE, SYNC_SERVICE, SYNC_TIMER, UNITS, Installation, rendered, service
+from containarium.host.prepare.service import (
+    REPORT_SERVICE,
+    REPORT_TIMER,
+    SERVICE,
+    SYNC_SERVICE,
+    SYNC_TIMER,
+    UNITS,
+    Installation,
+    rendered,
+    service,
+)
 from containarium.host.prepare.steps import Context
 from containarium.host.prepare.undo import undo
 from containarium.host.settings import HostSettings
@@ -45,6 +55,8 @@ class FakeSystemd(FakeRun):
         elif verb == "disable":
             self.enabled.discard(unit)
             self.active.discard(unit)
+        elif unit.endswith(".timer") and verb in ("start", "restart"):
+            self.active.add(unit)
         elif verb in ("start", "restart"):
             if isinstance(self.start, Exception):
                 raise self.start
@@ -93,6 +105,8 @@ def test_every_command_in_the_units_is_this_installations() -> None:
     assert found == [
         "ExecStart=/opt/containarium/bin/containarium daemon $CONTAINARIUM_OPTIONS",
         "ExecStart=/opt/containarium/bin/containarium sync",
+        "ExecStart=/opt/containarium/bin/containarium report",
+        "ExecStart=/opt/containarium/bin/containarium api $CONTAINARIUM_API_OPTIONS",
     ]
 
 
@@ -128,7 +142,7 @@ def test_an_installation_without_units_says_so(tmp_path: Path) -> None:
     assert refused.value.reason == "UnitsMissing"
 
 
-@pytest.mark.parametrize("name", [SERVICE, SYNC_SERVICE])
+@pytest.mark.parametrize("name", [SERVICE, SYNC_SERVICE, REPORT_SERVICE])
 def test_only_what_has_to_be_written_can_be(name: str) -> None:
     text = (REPOSITORY / "systemd" / name).read_text()
     assert "\nProtectSystem=strict\n" in text
@@ -148,7 +162,7 @@ def test_the_controller_is_installed_enabled_and_started(tmp_path: Path) -> None
     assert (step.changed, step.warning) == (True, "")
     assert "/opt/containarium/bin/containarium daemon" in step.detail
     assert sorted(path.name for path in _units(settings(tmp_path)).iterdir()) == sorted(UNITS)
-    assert (systemd.enabled, systemd.active) == ({SERVICE}, {SERVICE})
+    assert (systemd.enabled, systemd.active) == ({SERVICE, REPORT_TIMER}, {SERVICE, REPORT_TIMER})
     verbs = [command[1] for command in systemd.commands]
     assert verbs.index("daemon-reload") < verbs.index("enable") < verbs.index("start")
 
@@ -166,7 +180,7 @@ def test_an_update_restarts_it(tmp_path: Path) -> None:
     systemd = FakeSystemd()
     service(_context(tmp_path, systemd), _installation())
     assert service(_context(tmp_path, systemd), _installation("/opt/newer/bin/containarium")).changed
-    assert systemd.started() == [SERVICE, SERVICE]
+    assert [unit for unit in systemd.started() if unit == SERVICE] == [SERVICE, SERVICE]
 
 
 def test_one_that_was_stopped_is_started(tmp_path: Path) -> None:
@@ -174,7 +188,7 @@ def test_one_that_was_stopped_is_started(tmp_path: Path) -> None:
     service(_context(tmp_path, systemd), _installation())
     systemd.active.clear()
     assert service(_context(tmp_path, systemd), _installation()).changed
-    assert systemd.active == {SERVICE}
+    assert systemd.active == {SERVICE, REPORT_TIMER}
 
 
 def test_the_timer_runs_only_where_a_sync_is_configured(tmp_path: Path) -> None:
@@ -221,11 +235,11 @@ def test_it_is_taken_back_before_anything_else(tmp_path: Path) -> None:
     later = _context(tmp_path, systemd)
     later.receipt.add("unit", "fail2ban.service")
     systemd.commands.clear()
-    assert [step.warning for step in undo(later)] == ["", "", "", "", "", ""]
+    assert {step.warning for step in undo(later)} == {""}
     assert (systemd.enabled, systemd.active) == (set(), set())
     assert list(_units(host).iterdir()) == []
     disabled = [command[-1] for command in systemd.commands if command[1] == "disable"]
-    assert disabled == [SYNC_TIMER, SERVICE, "fail2ban.service"]
+    assert disabled == [REPORT_TIMER, SYNC_TIMER, SERVICE, "fail2ban.service"]
 
 
 def test_a_unit_that_was_enabled_before_us_stays_enabled(tmp_path: Path) -> None:

@@ -261,3 +261,22 @@ def test_every_field_that_plan_can_name_is_known() -> None:
     books = {"backup", "retired"}  # what the controller notes for itself, never drift
     assert named - FIELDS - books == set()
     assert {field.name for field in CONFIG_FIELDS.values()} <= FIELDS
+
+
+def test_logins_are_counted_for_those_whose_environment_is_here(metrics: Metrics, site: Site) -> None:
+    observe(metrics, snapshot(site))
+    assert not [name for name in samples(metrics) if "logins" in name], "nobody counts yet"
+    metrics.logged_in({"alice": (1, 0), "root": (0, 99), "nobody-here": (5, 5)})
+    metrics.logged_in({"alice": (2, 3)})
+    name = 'containarium_logins_total{environment="%s",result="%s"}'
+    found = {key: value for key, value in samples(metrics).items() if "logins" in key}
+    assert found == {
+        name % ("alice", "accepted"): 3,
+        name % ("alice", "refused"): 3,
+        name % ("bob", "accepted"): 0,
+        name % ("bob", "refused"): 0,
+    }
+    site.declare(manifest("alice"))
+    site.run()
+    observe(metrics, snapshot(site))
+    assert not [name for name in samples(metrics) if "logins" in name and "bob" in name], "gone with the environment"

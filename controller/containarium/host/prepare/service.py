@@ -18,7 +18,11 @@ from containarium.model.host import RetryableError, TerminalError
 SERVICE = "containarium.service"
 SYNC_SERVICE = "containarium-sync.service"
 SYNC_TIMER = "containarium-sync.timer"
-UNITS = (SERVICE, SYNC_SERVICE, SYNC_TIMER)
+REPORT_SERVICE = "containarium-report.service"
+REPORT_TIMER = "containarium-report.timer"
+API_SERVICE = "containarium-api.service"
+"""Installed with the others, and enabled by whoever wants it."""
+UNITS = (SERVICE, SYNC_SERVICE, SYNC_TIMER, REPORT_SERVICE, REPORT_TIMER, API_SERVICE)
 SYNC_CONFIG = "sync.yaml"
 _COMMAND = "/usr/bin/containarium"
 """What the units of the package name as their command."""
@@ -120,11 +124,12 @@ def service(context: Context, installation: Installation | None = None) -> Step:
         context.run(["systemctl", "daemon-reload"], timeout=60)
     enabled = _enable(context, SERVICE)
     synced = _timer(context, SYNC_TIMER in written)
+    reported = _running_timer(context, REPORT_TIMER, anew=REPORT_TIMER in written)
     started, warning = _start(context, anew=SERVICE in written)
     warnings = [warning, _elsewhere(context.settings), _at_home(installation)]
     return Step(
         "service",
-        bool(written) or enabled or synced or started,
+        bool(written) or enabled or synced or reported or started,
         f"{SERVICE} runs {installation.command} daemon" if not warning else "",
         "; ".join(filter(None, warnings)),
     )
@@ -155,17 +160,22 @@ def _start(context: Context, *, anew: bool) -> tuple[bool, str]:
 def _timer(context: Context, written: bool) -> bool:
     """The timer runs where a sync is configured, and only there."""
     if wants_sync(context.settings):
-        enabled = _enable(context, SYNC_TIMER)
-        active = context.run(["systemctl", "is-active", "--quiet", SYNC_TIMER], timeout=30, check=False).code == 0
-        if not active or written:
-            context.run(["systemctl", "restart", SYNC_TIMER], timeout=60)
-        return enabled or not active
+        return _running_timer(context, SYNC_TIMER, anew=written)
     ours = next((made for made in context.receipt if (made.kind, made.name) == ("service", SYNC_TIMER)), None)
     if ours is None:
         return False
     context.run(["systemctl", "disable", "--now", SYNC_TIMER], timeout=60)
     context.receipt.forget(ours)
     return True
+
+
+def _running_timer(context: Context, timer: str, *, anew: bool) -> bool:
+    """Enable and start a timer. Returns whether that changed anything."""
+    enabled = _enable(context, timer)
+    active = context.run(["systemctl", "is-active", "--quiet", timer], timeout=30, check=False).code == 0
+    if not active or anew:
+        context.run(["systemctl", "restart", timer], timeout=60)
+    return enabled or not active
 
 
 def _elsewhere(settings: HostSettings) -> str:
