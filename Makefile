@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Disposable hosts wait more than they work: three keep two processors busy.
 HOSTS ?= 3
 IMPORT_CACHE ?= .import_linter_cache
-SCHEMAS := environment
+SCHEMAS := environment environmentclass
 
 # A .venv that was moved, or whose Python is gone, is made again.
 $(shell [ ! -e .venv ] || scripts/venv check >&2)
@@ -58,6 +58,7 @@ lint: .venv/.dev ## ruff, mypy --strict, the import layers, and whether schemas/
 	$(BIN)/lint-imports --no-logo --cache-dir $(IMPORT_CACHE)
 	@for kind in $(SCHEMAS); do $(BIN)/containarium schema $$kind | cmp --quiet - schemas/$$kind.schema.json || \
 	    { echo "schemas/$$kind.schema.json is stale: run 'make schema'" >&2; exit 1; }; done
+	@scripts/protos check
 
 .PHONY: format
 format: .venv/.dev ## format the code and mend what ruff can mend
@@ -68,6 +69,10 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 schema: .venv/.dev ## write schemas/ anew from the models
 	@mkdir -p schemas
 	@for kind in $(SCHEMAS); do $(BIN)/containarium schema $$kind > schemas/$$kind.schema.json; done
+
+.PHONY: protos
+protos: .venv/.dev ## make the messages of controller/containarium/api/v1 anew from schemas/containarium/v1
+	@scripts/protos write
 
 .PHONY: alerts
 alerts: .venv/.dev ## play the alert rules and check the dashboard with promtool, which apt fetches where it is missing

@@ -30,7 +30,7 @@ from containarium.host.passwdlock import lock_file_owners, our_turn, pwd_lock_ho
 from containarium.host.sessions import end_processes
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
-from containarium.model.marks import JUMP_GROUP, account_comment
+from containarium.model.marks import ADMIN_GROUP, JUMP_GROUP, account_comment
 from containarium.model.observed import Account, Password
 from containarium.plan.desired import is_probe_line
 
@@ -144,11 +144,20 @@ class Accounts:
                 self._tool(step, progress)
             return step is not None
 
-    def remove_group(self, progress: Progress = silent) -> None:
-        """Remove that group. While it is any account's primary group the tool refuses, and so does this."""
+    def ensure_admins(self, progress: Progress = silent) -> bool:
+        """Make the group of those who may use the API's socket, with nobody in it. Returns whether it was missing."""
         with self._turn():
-            if JUMP_GROUP in read_account_files(self._etc).group_ids:
-                self._tool(["groupdel", JUMP_GROUP], progress)
+            if ADMIN_GROUP in read_account_files(self._etc).group_ids:
+                return False
+            progress(f"making group {ADMIN_GROUP}")
+            self._tool(["groupadd", "-r", "--", ADMIN_GROUP], progress)
+            return True
+
+    def remove_group(self, name: str, progress: Progress = silent) -> None:
+        """Remove one of these groups. While it is any account's primary group the tool refuses, and so does this."""
+        with self._turn():
+            if name in read_account_files(self._etc).group_ids:
+                self._tool(["groupdel", name], progress)
 
     def write_keys(self, name: str, lines: tuple[str, ...]) -> None:
         """Replace the account's keys file atomically (root's, mode 0644); no lines: remove the file.

@@ -66,6 +66,9 @@ BUILDER_STRIPPED = PREFIX + "builder-stripped"
 JUMP_GROUP = "containarium-jump"
 """Primary group of every jump account; the sshd drop-in matches on it."""
 
+ADMIN_GROUP = "containarium-admin"
+"""Its members may do by way of the API's socket whatever root may. No environment's account is ever in it."""
+
 COMMENT_PREFIX = "containarium jump account of "
 """GECOS comment of a jump account. With the group or the home below it is the mark of ownership."""
 

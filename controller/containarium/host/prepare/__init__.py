@@ -30,6 +30,7 @@ _STEPS: tuple[Callable[[Context], Step], ...] = (
     network.acl,
     access.firewall,
     access.group,
+    access.admins,
     access.probe_key,
     access.sshd,
     access.fail2ban,

@@ -13,7 +13,7 @@ from containarium.host.prepare.network import subnet_of
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.sshd import SSHD, Sshd
 from containarium.model.host import HostError
-from containarium.model.marks import JUMP_GROUP
+from containarium.model.marks import ADMIN_GROUP, JUMP_GROUP
 
 _JAIL = "fail2ban/jail.d/containarium.local"
 UNITS = Path("/etc/systemd/system")
@@ -25,6 +25,14 @@ def group(context: Context) -> Step:
     if changed:
         context.receipt.add("group", JUMP_GROUP)
     return Step("group", changed, JUMP_GROUP)
+
+
+def admins(context: Context) -> Step:
+    """The group of those who may use the API's socket; who is in it is the admin's to say."""
+    changed = Accounts(context.settings, context.run).ensure_admins(context.progress)
+    if changed:
+        context.receipt.add("group", ADMIN_GROUP)
+    return Step("admins", changed, ADMIN_GROUP)
 
 
 def folders(context: Context) -> Step:

@@ -181,8 +181,8 @@ def _probe_key(context: Context, _item: Made) -> str:
     return ""
 
 
-def _group(context: Context, _item: Made) -> str:
-    Accounts(context.settings, context.run).remove_group(context.progress)
+def _group(context: Context, item: Made) -> str:
+    Accounts(context.settings, context.run).remove_group(item.name, context.progress)
     return ""
 
 

@@ -1,0 +1,1 @@
+"""The gRPC service: one implementation, on a unix socket and, where an admin wants it, over mutual TLS."""
