@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -17,10 +18,20 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
+    from containarium.cli.remote import Backend
+    from containarium.host.audittrail import Who
+    from containarium.host.backupnow import Made
+    from containarium.host.bans import Bans
+    from containarium.host.connections import Connection
     from containarium.host.doctor import Finding
+    from containarium.host.figures import Figures
+    from containarium.host.logins import Logs
     from containarium.host.prepare import Step
+    from containarium.host.snapshots import Snapshot
+    from containarium.host.usage import Disks
     from containarium.model.host import Host, Progress
     from containarium.model.recipe import Baked, Recipe
+    from containarium.plan.inventory import Seen
 
 
 class Prepare(Protocol):
@@ -77,6 +88,34 @@ class Recipes(Protocol):
         ...
 
 
+class Snapshots(Protocol):
+    """Snapshots of environments, see ``containarium.host.snapshots``. Each method may raise HostError."""
+
+    def all(self, name: str) -> tuple[Snapshot, ...]: ...
+
+    def create(self, name: str, snapshot: str, expires: datetime | None, progress: Progress) -> None: ...
+
+    def delete(self, name: str, snapshot: str) -> None: ...
+
+    def restore(
+        self, name: str, snapshot: str, safety: str, safety_until: datetime | None, progress: Progress
+    ) -> None: ...
+
+
+class Backups(Protocol):
+    """Backups that somebody asks for, see ``containarium.host.backupnow``."""
+
+    def save(self, name: str, output: Path | None, *, stop: bool, progress: Progress) -> Made: ...
+
+
+class Importer(Protocol):
+    """Looks at what is on a host already, see ``containarium.host.importing``."""
+
+    def seen(self, names: Collection[str]) -> Sequence[Seen]: ...
+
+    def orphans(self) -> Sequence[str]: ...
+
+
 class Suspension(Protocol):
     """Leaves environments alone, see ``containarium.host.suspension``."""
 
@@ -124,6 +163,63 @@ def _restorer(settings: HostSettings) -> Restore:
     return Restorer(Incus(settings), Accounts(settings), settings)
 
 
+def _snapshots(settings: HostSettings) -> Snapshots:
+    from containarium.host.snapshots import Snapshots as OnHost
+
+    return OnHost.on_this_host(settings)
+
+
+def _backups(settings: HostSettings) -> Backups:
+    from containarium.host.backupnow import BackupNow
+    from containarium.host.incus import Incus
+
+    return BackupNow(Incus(settings), settings)
+
+
+def _importer(settings: HostSettings) -> Importer:
+    from containarium.host.accounts import Accounts
+    from containarium.host.importing import Importer as OnHost
+    from containarium.host.incus import Incus
+
+    return OnHost(Incus(settings), Accounts(settings), settings)
+
+
+def _connections(accounts: Mapping[str, int]) -> Sequence[Connection]:
+    from containarium.host.connections import connections
+
+    return connections(accounts)
+
+
+def _disks(settings: HostSettings) -> Disks:
+    from containarium.host.usage import disks
+
+    return disks(settings)
+
+
+def _figures(settings: HostSettings, instance: str) -> Figures:
+    from containarium.host.figures import figures
+
+    return figures(settings, instance)
+
+
+def _logs() -> Logs:
+    from containarium.host.logins import Logs
+
+    return Logs()
+
+
+def _bans() -> Bans:
+    from containarium.host.bans import bans
+
+    return bans()
+
+
+def _trail(who: Who, action: str, details: Mapping[str, Any] | None = None, **more: Any) -> bool:
+    from containarium.host.audittrail import record
+
+    return record(who, action, details, **more)
+
+
 def _recipes(settings: HostSettings) -> Recipes:
     from containarium.host.accounts import Accounts
     from containarium.host.machine import Machine
@@ -150,9 +246,21 @@ class Wiring:
     examine: Callable[[HostSettings], Sequence[Finding]] = _examine
     restorer: Callable[[HostSettings], Restore] = _restorer
     suspension: Callable[[HostSettings], Suspension] = _suspension
+    snapshots: Callable[[HostSettings], Snapshots] = _snapshots
+    backups: Callable[[HostSettings], Backups] = _backups
+    importer: Callable[[HostSettings], Importer] = _importer
+    connections: Callable[[Mapping[str, int]], Sequence[Connection]] = _connections
+    logs: Callable[[], Logs] = _logs
+    disks: Callable[[HostSettings], Disks] = _disks
+    figures: Callable[[HostSettings, str], Figures] = _figures
+    bans: Callable[[], Bans] = _bans
+    trail: Callable[..., bool] = _trail
     recipes: Callable[[HostSettings], Recipes] = _recipes
     clock: Callable[[], datetime] = _utc
     is_root: Callable[[], bool] = _root
+    remote: Backend | None = None
+    """The server that commands are carried out on; None: this host."""
+    sleep: Callable[[float], None] = time.sleep
 
     def require_root(self, command: str) -> None:
         """Refuse in one line what only root can do."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from containarium.cli.main import run_command
 from containarium.cli.wiring import Wiring
 from containarium.host.doctor import Finding
+from containarium.host.figures import Figures
 from containarium.host.prepare import Step
 from containarium.host.settings import HostSettings
 from containarium.model import marks
@@ -160,8 +162,14 @@ class Shell:
     """What ``host prepare`` was asked for."""
     now: datetime = NOW
     recipes: FakeRecipes = field(default_factory=FakeRecipes)
+    trailed: list[dict[str, Any]] = field(default_factory=list)
+    """What was written to the audit trail."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further collaborators, by their name in the wiring."""
     restorer: FakeRestorer = field(init=False)
     root: bool = True
+    sleep: Callable[[float], None] = time.sleep
+    figures: Figures = field(default_factory=Figures)
 
     def __post_init__(self) -> None:
         """Backups are of this world."""
@@ -179,6 +187,10 @@ class Shell:
             recipes=lambda _settings: self.recipes,
             clock=lambda: self.now,
             is_root=lambda: self.root,
+            trail=self._trail,
+            **self.more,
+            sleep=self.sleep,
+            figures=lambda _settings, _instance: self.figures,
         )
         code = run_command(arguments, wired)
         out, err = self.capsys.readouterr()
@@ -203,6 +215,10 @@ class Shell:
         self.prepared.append((settings, install))
         progress("making the bridge")
         return self.steps
+
+    def _trail(self, who: Any, action: str, details: Any = None, **more: Any) -> bool:
+        self.trailed.append({"who": who, "action": action, "details": details, **more})
+        return True
 
     def _host(self, _settings: HostSettings) -> Host:
         return SimulatedHost(self.world, self.faults)

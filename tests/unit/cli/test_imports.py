@@ -19,6 +19,7 @@ HEAVY = {
     "structlog",
     "tenacity",
     "pygments",
+    "ruamel",
 }
 
 TYPER = {"pydantic"}
