@@ -40,6 +40,8 @@ class GuestHands:
         self._users = GuestUsers(incus)
         self._keys = GuestKeys(incus)
         self._packages = Packages(incus)
+        self._newcomers: dict[str, tuple[str, ...]] = {}
+        """By instance, the keys with which this process has just made its account."""
 
     def execute(self, action: act.InstanceAction, progress: Progress = silent) -> None:
         """Carry out one action in a running guest of ours. Raises HostError."""
@@ -65,8 +67,11 @@ class GuestHands:
         match action:
             case act.SetUpUser():
                 progress(f"setting up the user {action.user}")
-                self._users.set_up(action, is_new=seen is not None and seen.user is None)
+                if self._users.set_up(action, is_new=seen is not None and seen.user is None):
+                    self._newcomers[action.instance] = action.keys
             case act.WriteGuestKeys():
+                if self._newcomers.pop(action.instance, None) == action.keys:
+                    return
                 progress(f"writing the keys of {action.user}")
                 self._keys.write(action, seen.user if seen is not None else None)
             case act.InstallPackages():

@@ -165,7 +165,8 @@ class SetUpUser(InstanceAction):
     """Make the person's account in the guest, or repair it: no password, sudo without one, in ``groups``.
 
     ``shell`` is for a new account; a person may choose another. ``without`` are groups to leave; any other that a
-    person is in is their own affair.
+    person is in is their own affair. ``keys`` may be written on the way where the account is new: WriteGuestKeys, which
+    follows, has nothing left to do then.
     """
 
     kind: ClassVar[str] = "SetUpUser"
@@ -173,6 +174,7 @@ class SetUpUser(InstanceAction):
     shell: str
     groups: tuple[str, ...]
     without: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ def persons_part(desired: DesiredEnvironment) -> Iterator[Action]:
         shell=GUEST_SHELL,
         groups=desired.groups,
         without=unwanted_groups(desired),
+        keys=desired.guest_keys,
         changes=(Change("guest.user", None, f"{name} in {' '.join(desired.groups)}"),),
     )
     yield WriteGuestKeys(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,8 @@ class Guest(Incus):
         env: Mapping[str, str] | None = None,
         keep: int = 0,
     ) -> Completed:
+        if args[0] == "sh":
+            return self._newcomer(args)
         self.ran.append(" ".join(args))
         if answers := self.fails.get(args[0]):
             return answers.pop(0)
@@ -105,6 +109,30 @@ class Guest(Incus):
         elif args[0] == "mv":
             (self.root / args[-2][1:]).rename(self.root / args[-1][1:])
         return Completed(0, "", "")
+
+    def _newcomer(self, args: Sequence[str]) -> Completed:
+        """Run the script as it is, over this folder, with tools that stand in for the guest's."""
+        script, (user, shell, groups, rule_path, rule, keys) = args[2], args[4:]
+        self.ran.append(f"newcomer {user} {shell} {groups}")
+        if answers := self.fails.get("newcomer"):
+            return answers.pop(0)
+        tools = self.root / "tools"
+        tools.mkdir(exist_ok=True)
+        home = self.root / "home" / user
+        for name, text in {
+            "useradd": f'echo "$@" >> {tools}/useradd.log; mkdir -p {home}; '
+            f"echo {user}:x:1000:1000::/home/{user}:{shell} >> {self.root}/etc/passwd",
+            "getent": f"echo {user}:x:1000:1000::{home}:{shell}",
+            "chown": f'echo "$@" >> {tools}/chown.log',
+        }.items():
+            (tools / name).write_text(f"#!/bin/sh\nset -e\n{text}\n")
+            (tools / name).chmod(0o755)
+        there = [user, shell, groups, f"{self.root}{rule_path}", rule, keys]
+        done = subprocess.run(
+            ["/bin/sh", "-c", script, "newcomer", *there],
+            env={"PATH": f"{tools}:/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return Completed(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -146,18 +174,45 @@ def test_what_a_recipe_brought_costs_no_command(settings: HostSettings, root: Pa
     assert (guest.ran, guest.written, guest.asked) == ([], [], [])
 
 
-def test_the_persons_part_is_one_command_and_three_writes(settings: HostSettings, root: Path) -> None:
+def test_the_persons_part_is_one_command_and_no_file_of_incus(settings: HostSettings, root: Path) -> None:
+    guest = Guest(root)
+    ours = hands(guest, settings)
+    ours.execute(replace(USER, keys=KEYS.keys))
+    ours.execute(KEYS)
+    assert (guest.ran, guest.written, guest.asked) == (["newcomer alice /bin/bash sudo"], [], [])
+    assert (root / "tools/useradd.log").read_text() == "-m -U -s /bin/bash -p * -G sudo -- alice\n"
+    keys, rule = root / "home/alice/.ssh/authorized_keys", root / sudoers_path("alice")[1:]
+    assert keys.read_bytes() == BEGIN + b"\nk1\nk2\n" + END + b"\n"
+    assert rule.read_bytes() == sudoers_rule("alice")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (keys.parent, keys, rule)]
+    assert modes == [0o700, 0o600, 0o440]
+    assert (root / "tools/chown.log").read_text() == "-R -h -- alice: .ssh\n"
+
+
+def test_other_keys_than_those_of_the_newcomer_are_written(settings: HostSettings, root: Path) -> None:
+    guest = Guest(root)
+    ours = hands(guest, settings)
+    ours.execute(replace(USER, keys=("old",)))
+    ours.execute(KEYS)
+    ours.execute(KEYS)
+    assert (root / "home/alice/.ssh/authorized_keys").read_bytes() == BEGIN + b"\nk1\nk2\n" + END + b"\n"
+
+
+def test_a_folder_of_keys_that_the_image_brought_is_left_to_the_slow_way(settings: HostSettings, root: Path) -> None:
+    guest = Guest(root)
+    (root / "home/alice/.ssh").mkdir(parents=True)
+    ours = hands(guest, settings)
+    ours.execute(replace(USER, keys=KEYS.keys))
+    ours.execute(KEYS)
+    assert "/home/alice/.ssh/.authorized_keys.containarium 1000 600" in guest.written
+    assert (root / "home/alice/.ssh/authorized_keys").read_bytes() == BEGIN + b"\nk1\nk2\n" + END + b"\n"
+
+
+def test_keys_without_an_account_of_a_moment_ago_are_written(settings: HostSettings, root: Path) -> None:
     guest = Guest(root)
     hands(guest, settings).execute(USER)
     hands(guest, settings).execute(KEYS)
-    assert guest.ran == ["useradd -m -U -s /bin/bash -p * -G sudo -- alice"]
-    assert guest.written == [
-        f"{sudoers_path('alice')} 0 440",
-        "/home/alice/.ssh 1000 700",
-        "/home/alice/.ssh/authorized_keys 1000 600",
-    ]
-    assert (root / "home/alice/.ssh/authorized_keys").read_bytes() == BEGIN + b"\nk1\nk2\n" + END + b"\n"
-    assert (root / sudoers_path("alice")[1:]).read_bytes() == sudoers_rule("alice")
+    assert guest.written == ["/home/alice/.ssh 1000 700", "/home/alice/.ssh/authorized_keys 1000 600"]
 
 
 def test_a_folder_for_sudos_rules_is_made_where_there_is_none(settings: HostSettings, root: Path) -> None:
@@ -170,7 +225,7 @@ def test_a_folder_for_sudos_rules_is_made_where_there_is_none(settings: HostSett
 def test_an_account_that_cannot_be_made_just_so_is_looked_into(settings: HostSettings, root: Path) -> None:
     guest = Guest(root)
     (root / "etc/group").write_bytes(b"sudo:x:27:\nalice:x:1000:\n")
-    guest.fails["useradd"] = [Completed(9, "", "useradd: group alice exists")]
+    guest.fails["newcomer"] = [Completed(9, "", "useradd: group alice exists")]
     hands(guest, settings).execute(USER)
     assert guest.ran[1:] == ["useradd -m -N -g alice -s /bin/bash -p * -G sudo -- alice"]
 
@@ -185,7 +240,7 @@ def test_a_command_whose_fate_is_unknown_is_looked_for_again(settings: HostSetti
 
     guest = Forgetful(root)
     hands(guest, settings).execute(USER)
-    assert [one.split()[0] for one in guest.ran].count("useradd") == 1
+    assert [one.split()[0] for one in guest.ran].count("newcomer") == 1
     assert (root / sudoers_path("alice")[1:]).exists()
 
 
