@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.bench.accounting import accounted, table
 from tests.bench.chart import Chart, counted
 from tests.bench.figures import Section, against, moments, over
 from tests.bench.place import LabPlace, lab_place
@@ -19,9 +23,11 @@ HANDS = (2, 3, 4, 6, 8, 12)
 TRIED = 12
 """Containers with which the best parallelism is found."""
 _TRIES = 2
+PROGRAMS = 14
+WHOLE, REST = "all", "the rest"
 
 
-def measure() -> Section:
+def measure() -> tuple[Section, ...]:
     """On a disposable host."""
     with lab_place("bench-fleet", "--debug") as place:
         place.do("ours", "bench-warm", place.image)
@@ -39,7 +45,36 @@ def measure() -> Section:
                     place.do("purge")
                 else:
                     raw.append(_by_hand(place, COUNT, best, template))
-    return _section(ours, raw, tried, best, before)
+        profile = _profile(place, template, best)
+    return _section(ours, raw, tried, best, before), profile
+
+
+def _profile(place: LabPlace, template: str, best: int) -> Section:
+    """What the machine does for each of a few, by hand and declared: the processors are what there is too little of."""
+
+    def spent(make: Callable[[], object]) -> dict[str, float]:
+        began: dict[str, float] = place.do("servers")
+        with TemporaryDirectory() as folder, accounted(Path(folder) / "acct") as found:
+            make()
+            ended: dict[str, float] = place.do("servers")
+        place.do("purge")
+        whole = {f"{name}, which goes on": ended[name] - began.get(name, 0.0) for name in ended}
+        parts = whole | {name: found.ended[name] for name in found.ended}
+        return parts | {WHOLE: found.whole, REST: found.whole - sum(parts.values())}
+
+    by_hand = spent(lambda: place.do("fleet-by-hand", TRIED, best, template))
+    declared = spent(lambda: place.do("fleet", TRIED, place.image, 0))
+    return Section(
+        "Where the processor time of a fleet goes",
+        f"{TRIED} by hand, {best} at a time, and {TRIED} declared: processor seconds for each of them, by the kernel's "
+        "accounting of processes that end (acct(2)) and by /proc for those that do not.",
+        ("program", "by hand, s each", "declared, s each", "more"),
+        tuple(table(by_hand, declared, TRIED, PROGRAMS)),
+        (
+            f"{REST}: what runs in the guests and does not end, and the kernel's own threads.",
+            "ssh-keygen makes the guest's host keys at its first boot; how long a prime number takes to find is luck.",
+        ),
+    )
 
 
 def _tries(place: LabPlace, template: str) -> dict[int, list[float]]:
