@@ -32,6 +32,9 @@ def old(site: Site) -> Iterator[Site]:
     yield site
     site.purge([NAME, OTHER])
     for name in (NAME, OTHER):
+        site.host.incus("delete", "--force", instance_of(name), check=False)
+        site.host.run(["userdel", "-r", name], check=False)
+        site.host.run(["groupdel", name], check=False)  # it stays behind where the account was handed over
         site.host.run(["rm", "-rf", f"/home/{name}"])
     site.host.run(["rm", "-rf", "/root/made"])
 

@@ -131,11 +131,11 @@ def test_the_whole_story_from_a_laptop(afar: Afar) -> None:
 def test_every_change_is_in_the_journal_with_its_certificate(afar: Afar) -> None:
     afar("suspend", "bob")
     afar("resume", "bob")
-    journal = afar.site.host.run(["journalctl", "-u", "containarium-api", "-o", "cat", "--no-pager"]).stdout
-    lines = [json.loads(line) for line in journal.splitlines() if line.startswith("{")]
-    told = [(line["call"], line["who"], line["role"]) for line in lines if line["event"] == "audit"]
-    assert ("Suspend", "admin", "admin") in told
-    assert all(line["certificate"].startswith("SHA256:") for line in lines if line["event"] == "audit")
+    journal = afar.site.host.run(["journalctl", "-t", "containarium-audit", "-o", "cat", "--no-pager"]).stdout
+    lines = [line for line in map(json.loads, journal.splitlines()) if line["via"] == "mtls"]
+    told = [(line["action"], line["who"], line["environments"], line["result"]) for line in lines]
+    assert ("Suspend", "admin", ["bob"], "ok") in told
+    assert all(line["certificate"].startswith("SHA256:") for line in lines)
 
 
 @pytest.mark.parametrize("command", [("stop", "bob"), ("delete", "bob"), ("apply",), ("approve", "0123456789ab")])

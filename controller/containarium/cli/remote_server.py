@@ -119,21 +119,21 @@ def require_controller(wired: Wiring) -> None:
 
 
 def auditing(wired: Wiring, logger: Logger) -> Audit:
-    """Writes each change to the log of the service and to the audit trail."""
+    """Writes each change to the audit trail; to the log of the service where nobody takes that."""
     from containarium.api.server import log_audit
     from containarium.host import audittrail
 
     to_log = log_audit(logger)
 
     def audit(who: Who, call: str, about: Mapping[str, str]) -> None:
-        to_log(who, call, about)
         caller = audittrail.Who(
             who.name, "socket" if who.uid is not None else "mtls", uid=who.uid, certificate=who.fingerprint
         )
         details = {key: value for key, value in about.items() if key not in ("environment", "result")}
         details |= {"role": who.role.value} | ({"address": who.address} if who.address else {})
-        environments = [about["environment"]] if "environment" in about else []
-        wired.trail(caller, call, details, environments=environments, result=about.get("result", "ok"))
+        environments = about.get("environment", "").split()
+        if not wired.trail(caller, call, details, environments=environments, result=about.get("result", "ok")):
+            to_log(who, call, about)
 
     return audit
 

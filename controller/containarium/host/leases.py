@@ -12,6 +12,7 @@ from containarium.model.host import TerminalError
 from containarium.model.observed import Instance
 
 _LARGEST = 4 * 1024 * 1024
+_USUAL, _NOTHING = "eth0", dict[str, str]()
 
 
 def read(
@@ -24,9 +25,9 @@ def read(
     folder = settings.incus_dir / "networks" / settings.bridge
     try:
         with (folder / "dnsmasq.leases").open(errors="replace") as file:
-            found.update(parse_leases(file.read(_LARGEST)))
+            found.update(parse_leases(file.read(_LARGEST), _by_hardware(instances)))
     except OSError:
-        found.update(_asked(incus, settings.bridge))
+        found.update(_asked(incus, settings.bridge, _by_hardware(instances)))
     else:
         found.update(_reservations(folder / "dnsmasq.hosts", instances))
     for instance in instances.values():
@@ -34,12 +35,26 @@ def read(
     return found
 
 
-def parse_leases(text: str) -> Iterator[tuple[str, str]]:
-    """Address and host name of every IPv4 lease in dnsmasq's leases file."""
+def parse_leases(text: str, known: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """Address and host name of every IPv4 lease in dnsmasq's leases file.
+
+    Many guests tell no name, and any may tell a wrong one: whose hardware address is ``known`` has the name of there.
+    """
     for line in text.splitlines():
         fields = line.split()
         if len(fields) >= 4 and is_ipv4(fields[2]):
-            yield fields[2], "" if fields[3] == "*" else fields[3]
+            yield fields[2], (known or {}).get(fields[1].lower(), "" if fields[3] == "*" else fields[3])
+
+
+def _by_hardware(instances: Mapping[str, Instance]) -> dict[str, str]:
+    """Names of instances by the hardware addresses that Incus gave them, or an admin."""
+    found = {}
+    for instance in instances.values():
+        # Of a profile's devices only the usual one is known here: looking at all of each configuration takes too long.
+        for name, device in {_USUAL: _NOTHING, **instance.devices}.items():
+            if hwaddr := device.get("hwaddr") or instance.config.get(f"volatile.{name}.hwaddr"):
+                found[hwaddr.lower()] = instance.name
+    return found
 
 
 def parse_reservation(text: str) -> Iterator[tuple[str, str]]:
@@ -74,10 +89,14 @@ def _reservations(folder: Path, instances: Mapping[str, Instance]) -> Iterator[t
             continue
 
 
-def _asked(incus: Incus, bridge: str) -> Mapping[str, str]:
+def _asked(incus: Incus, bridge: str, known: Mapping[str, str]) -> Mapping[str, str]:
     """As Incus tells it; on a bridge that it does not manage nothing is known."""
     try:
         listed = incus.get("networks", bridge, "leases")
     except TerminalError:
         return {}
-    return {entry["address"]: entry.get("hostname", "") for entry in listed if is_ipv4(entry.get("address", ""))}
+    return {
+        entry["address"]: known.get(str(entry.get("hwaddr", "")).lower(), entry.get("hostname", ""))
+        for entry in listed
+        if is_ipv4(entry.get("address", ""))
+    }

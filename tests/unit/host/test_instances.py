@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,12 +12,13 @@ import pytest
 from containarium.host.incus import Incus, Versioned
 from containarium.host.instances import Instances, half_born, parse, runs
 from containarium.host.leases import parse_leases, parse_reservation
+from containarium.host.leases import read as read_leases
 from containarium.host.power import has_address
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.action import DeleteInstance, UpdateInstance
 from containarium.model.host import RetryableError
-from containarium.model.observed import InstanceStatus
+from containarium.model.observed import Instance, InstanceStatus
 
 
 def test_parse() -> None:
@@ -114,6 +116,30 @@ def test_leases() -> None:
         "duid 00:01:00\nnonsense\n"
     )
     assert dict(parse_leases(text)) == {"192.0.2.100": "alice-container", "192.0.2.101": ""}
+    known = {"10:66:6a:20:00:f5": "mallory-container", "10:66:6a:20:00:f6": "bob-container"}
+    assert dict(parse_leases(text, known)) == {"192.0.2.100": "mallory-container", "192.0.2.101": "bob-container"}
+
+
+def test_a_lease_is_its_whose_hardware_address_has_it(tmp_path: Path) -> None:
+    settings = HostSettings(incus_dir=tmp_path)
+    folder = tmp_path / "networks" / settings.bridge
+    folder.mkdir(parents=True)
+    (folder / "dnsmasq.leases").write_text(
+        "1795316582 10:66:6a:20:00:f5 192.0.2.100 * ff:6a\n1795316582 10:66:6A:20:00:F6 192.0.2.101 eve-container ff\n"
+    )
+    instances = {
+        name: Instance(name, InstanceStatus.RUNNING, config, devices)
+        for name, config, devices in (
+            ("olga-container", {"volatile.eth0.hwaddr": "10:66:6a:20:00:f5"}, {}),
+            ("pete-container", {}, {"nic": {"type": "nic", "hwaddr": "10:66:6a:20:00:f6"}}),
+        )
+    }
+    found = read_leases(Incus(settings), settings, IPv4Interface("192.0.2.1/24"), instances)
+    assert found == {
+        "192.0.2.1": f"{settings.bridge}.gw",
+        "192.0.2.100": "olga-container",
+        "192.0.2.101": "pete-container",
+    }
 
 
 def test_reservations() -> None:
