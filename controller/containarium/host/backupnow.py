@@ -8,10 +8,12 @@ from typing import Any
 
 from containarium.host.backups import Backups
 from containarium.host.command import Run, run
+from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, runs
 from containarium.host.nicfilters import NicFilters
 from containarium.host.power import Power
+from containarium.host.quotas import Quotas
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import Progress, TerminalError, silent
@@ -54,7 +56,7 @@ class BackupNow:
         backups = Backups(self._incus, self._instances, self._settings, self._run, folder=folder)
         if not (ran and stop):
             return _made(backups.save_now(name, called, progress))
-        power = Power(self._incus, self._instances)
+        power = Power(self._incus, self._instances, headroom=Headroom(self._settings, Quotas(self._run)))
         try:
             power.stop(instance, name, progress)
             return _made(backups.save_now(name, called, progress))

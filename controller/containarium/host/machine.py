@@ -15,6 +15,7 @@ from containarium.host.enforce import Enforcer
 from containarium.host.enforcement import EnforcementLook
 from containarium.host.flights import Flights
 from containarium.host.guest import GuestHands
+from containarium.host.headroom import Headroom
 from containarium.host.images import Images
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
@@ -22,6 +23,7 @@ from containarium.host.look import GuestLook
 from containarium.host.nicfilters import NicFilters
 from containarium.host.observe import Accounts, observe
 from containarium.host.power import Power
+from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
 from containarium.host.settings import HostSettings
 from containarium.model import action as act
@@ -54,7 +56,8 @@ class Machine:
         acting = run or partial(command.run, cancellation=self._cancellation)
         self._incus = Incus(settings, cancellation=self._cancellation)
         self._instances = Instances(self._incus, NicFilters(self._incus, acting), settings)
-        self._power = Power(self._incus, self._instances)
+        headroom = Headroom(settings, Quotas(run or command.run))
+        self._power = Power(self._incus, self._instances, headroom=headroom)
         self._backups = Backups(self._incus, self._instances, settings, acting)
         self._last_power = Power(Incus(settings), self._instances)
         flights = Flights(settings.state / "locks")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from containarium.host.cancel import CancelledError
+from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, half_born, runs
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
@@ -34,11 +35,20 @@ _STOP = 1 << 36 | 1 << 29
 class Power:
     """Starts and stops instances of ours."""
 
-    def __init__(self, incus: Incus, instances: Instances, grace: int = GRACE, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self,
+        incus: Incus,
+        instances: Instances,
+        grace: int = GRACE,
+        proc: Path = Path("/proc"),
+        headroom: Headroom | None = None,
+    ) -> None:
+        """With ``headroom``, a guest that has filled its disk can be started."""
         self._incus = incus
         self._instances = instances
         self._grace = grace
         self._proc = proc
+        self._headroom = headroom
 
     def start(self, name: str, environment: str, progress: Progress = silent) -> None:
         """Start or thaw the instance. Its init then boots: it takes commands at once, and has an address later."""
@@ -53,7 +63,7 @@ class Power:
             self._state(name, "unfreeze", _START_TIMEOUT)
         elif not runs(there):
             progress(f"starting {name}")
-            self._start(name)
+            self._start_even_full(name, there, progress)
 
     def stop(self, name: str, environment: str, progress: Progress = silent, patience: float | None = None) -> None:
         """Stop the instance: gracefully for ``patience`` seconds (None: ``grace``), then by force. One that is stopped
@@ -88,6 +98,18 @@ class Power:
         """Stop and start again."""
         self.stop(name, environment, progress)
         self.start(name, environment, progress)
+
+    def _start_even_full(self, name: str, there: Mapping[str, Any], progress: Progress) -> None:
+        try:
+            self._start(name)
+        except HostError as error:
+            if error.reason != "QuotaExceeded" or self._headroom is None:
+                raise
+            with self._headroom.given(there) as roomier:
+                if not roomier:
+                    raise
+                progress(f"its disk is full: starting {name} with a little more room")
+                self._start(name)
 
     def _start(self, name: str) -> None:
         try:

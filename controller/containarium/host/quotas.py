@@ -70,6 +70,17 @@ class Quotas:
         self._run(["btrfs", "qgroup", "limit", str(size), f"0/{found.number}", str(pool)], timeout=_TIMEOUT)
         return True
 
+    def used(self, folder: Path) -> int | None:
+        """Bytes that a subvolume of btrfs refers to, as its limit counts them; None where that is unknown."""
+        found = self._volume(folder)
+        if found is None:
+            return None
+        group = self._btrfs / found.filesystem / "qgroups" / f"0_{found.number}"
+        try:
+            return int((group / "referenced").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
     def recount(self, pool: Path) -> bool:
         """Let btrfs count anew how much each subvolume uses where it has lost count: until then no limit holds.
 

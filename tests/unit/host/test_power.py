@@ -1,9 +1,10 @@
-"""Stopping a guest that was started just now."""
+"""Stopping a guest that was started just now, and starting one that has filled its disk."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 import pytest
 
 from containarium.host import command
+from containarium.host.command import Completed
+from containarium.host.headroom import MOST, STEP, Headroom
 from containarium.host.incus import Incus, Versioned
 from containarium.host.instances import Instances
 from containarium.host.nicfilters import NicFilters
 from containarium.host.power import Power, running_for
+from containarium.host.quotas import Quotas, Subvolume
 from containarium.host.settings import HostSettings
 from containarium.model import marks
+from containarium.model.host import TerminalError
 
 DEAF = "Name:\tsystemd\nSigQ:\t0/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t00000001000004ec\n"
 HEARS = DEAF.replace("SigBlk:\t0000000000000000", "SigBlk:\t7be3c0fe28014a03")
@@ -89,3 +94,82 @@ def test_a_start_that_nobody_knows_was_long_ago(stamp: str | None) -> None:
 def test_the_time_since_a_start_is_read_as_incus_writes_it() -> None:
     stamp = (datetime.now(UTC) - timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
     assert 5 <= running_for({"last_used_at": stamp}) < 60
+
+
+class FullGuest(OneGuest):
+    """Stopped, and Incus has no room for the file that it writes at a start unless the kernel's limit is raised."""
+
+    def __init__(self, tmp_path: Path, group: Path, needs: int = 1) -> None:
+        super().__init__(tmp_path / "none", datetime.now(UTC))
+        self.there |= {"status": "Stopped", "expanded_devices": {"root": {"pool": "fast", "size": "1GiB"}}}
+        self.there["config"] = {marks.ENVIRONMENT: "alice", "volatile.last_state.power": "STOPPED"}
+        self.group = group
+        self.needs = needs
+        self.limits: list[int] = []
+        self.limit = 1 << 30
+
+    def run(self, args: Sequence[str], **_more: Any) -> Completed:
+        assert list(args[:3]) == ["btrfs", "qgroup", "limit"]
+        assert args[4] == "0/7"
+        self.limit = int(args[3])
+        self.limits.append(self.limit)
+        return Completed(0, "", "")
+
+    def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
+        if self.limit < int((self.group / "referenced").read_text()) + self.needs:
+            raise TerminalError("disk quota exceeded", reason="QuotaExceeded")
+        self.there["status"] = "Running"
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    """What sysfs shows of a subvolume's use."""
+    group = tmp_path / "fs" / "qgroups" / "0_7"
+    group.mkdir(parents=True)
+    return group
+
+
+def start(guest: FullGuest, tmp_path: Path) -> None:
+    settings = HostSettings(incus_dir=tmp_path)
+    quotas = Quotas(guest.run, btrfs=tmp_path, volume=lambda _folder: Subvolume("fs", 7))
+    instances = Instances(guest, NicFilters(guest, command.run), settings)
+    Power(guest, instances, headroom=Headroom(settings, quotas)).start("a", "alice")
+
+
+def test_a_guest_that_has_filled_its_disk_starts_and_its_limit_is_as_before(tmp_path: Path, group: Path) -> None:
+    (group / "referenced").write_text(f"{1 << 30}\n")
+    guest = FullGuest(tmp_path, group)
+    start(guest, tmp_path)
+    assert guest.there["status"] == "Running"
+    assert guest.limits == [(1 << 30) + STEP, 1 << 30]
+
+
+def test_one_with_room_gets_no_more(tmp_path: Path, group: Path) -> None:
+    (group / "referenced").write_text("4096\n")
+    guest = FullGuest(tmp_path, group)
+    start(guest, tmp_path)
+    assert guest.limits == []
+
+
+def test_the_limit_is_as_before_where_that_was_not_enough(tmp_path: Path, group: Path) -> None:
+    (group / "referenced").write_text(f"{1 << 30}\n")
+    guest = FullGuest(tmp_path, group, needs=STEP + 1)
+    with pytest.raises(TerminalError, match="quota"):
+        start(guest, tmp_path)
+    assert guest.limits == [(1 << 30) + STEP, 1 << 30]
+
+
+def test_nobodys_disk_grows_by_starting_again_and_again(tmp_path: Path, group: Path) -> None:
+    guest = FullGuest(tmp_path, group)
+
+    def again() -> None:
+        """It has taken all that it could get meanwhile."""
+        (group / "referenced").write_text(f"{max(guest.limits, default=1 << 30)}\n")
+        guest.there["status"] = "Stopped"
+        start(guest, tmp_path)
+
+    for _ in range(MOST // STEP):
+        again()
+    with pytest.raises(TerminalError, match="quota"):
+        again()
+    assert max(guest.limits) == (1 << 30) + MOST
