@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,7 @@ def export(
         say(block(wired, name, way))
         return
     write(wired, name, way, output)
-    say(f"Written to {output} and {output.name}.known_hosts. Log in with: ssh -F {output} {name}")
+    say(f"Written to {output} and {output.name}.known_hosts. Log in with: ssh -F {shlex.quote(str(output))} {name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +84,32 @@ def block(wired: Wiring, name: str, way: Way, observed: Observed | None = None) 
     """
     from containarium.cli.sshconfig import config
 
-    route, trusted = _connection(wired, name, way, DEFAULT_KNOWN_HOSTS, observed)
+    route, trusted = _connection(wired, name, way, (DEFAULT_KNOWN_HOSTS,), observed)
     listed = "".join(f"# {line}\n" for line in trusted.splitlines())
     return f"{config(route)}\n# Put these lines into {DEFAULT_KNOWN_HOSTS}, without the #:\n{listed}".rstrip("\n")
 
 
 def write(wired: Wiring, name: str, way: Way, output: Path, observed: Observed | None = None) -> None:
     """Write both files, readable to their owner alone. Raises CommandError, also where a file is not ours."""
-    from containarium.cli.sshconfig import HEADER, config
+    from containarium.cli.sshconfig import beside
+
+    put(output, *_connection(wired, name, way, beside(output), observed))
+
+
+def put(output: Path, route: Route, trusted: str) -> None:
+    """Write a configuration and, beside it, the known_hosts lines that it trusts. Raises CommandError."""
+    from containarium.cli.sshconfig import HEADER, portable
     from containarium.host.files import write_atomically
 
-    beside = output.with_name(f"{output.name}.known_hosts").absolute()
-    route, trusted = _connection(wired, name, way, str(beside), observed)
-    for path in (output, beside):
+    known = output.with_name(f"{output.name}.known_hosts").absolute()
+    for path in (output, known):
         _refuse_foreign(path, HEADER)
-    write_atomically(beside, f"{HEADER} {name}\n{trusted}", 0o600)
-    write_atomically(output, f"{HEADER} {name}\n{config(route)}", 0o600)
+    write_atomically(known, f"{HEADER} {route.name}\n{trusted}", 0o600)
+    write_atomically(output, portable(route, output.name), 0o600)
 
 
 def _connection(
-    wired: Wiring, name: str, way: Way, known_hosts_file: str, observed: Observed | None
+    wired: Wiring, name: str, way: Way, known_hosts_files: tuple[str, ...], observed: Observed | None
 ) -> tuple[Route, str]:
     from containarium.cli.sshconfig import Route, known_hosts
 
@@ -113,7 +120,7 @@ def _connection(
         jump_host=way.jump_host or keys.jump_host_name(),
         jump_port=way.jump_port,
         key=way.key,
-        known_hosts=known_hosts_file,
+        known_hosts=known_hosts_files,
     )
     return route, known_hosts(route, _of_guest(wired, name), _of_jump_host(wired))
 

@@ -14,14 +14,14 @@ from containarium.cli.wiring import Wiring
 
 def follow(wired: Wiring, desk: Desk, names: Sequence[str], wait: float, done: str) -> None:
     """Wait until the host is as the manifests of these say, then say ``done``. Raises typer.Exit where it is not."""
-    from containarium.cli.reach import reach, say_only_written, settle
+    from containarium.cli.reach import in_force, reach, say_only_written, settle
     from containarium.cli.stages import Stages
 
     if not desk.live or not wait:
         say(done)
         say_only_written(wired, desk.folder, live=desk.live)
         return
-    code = settle(reach(wired, desk.folder, names, Stages(say), wait=wait))
+    code = settle(reach(wired, desk.folder, names, Stages(say), wait=wait, judge=in_force))
     if code:
         say(f"{', '.join(names)}: the manifest is written, and the host does not follow yet.", "red")
         raise typer.Exit(max(code, FAILED))

@@ -7,6 +7,7 @@ from typing import Any
 
 from containarium.cli.output import complain, count
 from containarium.cli.wiring import Wiring
+from containarium.plan.conditions import READY
 from containarium.report import statusfile
 from containarium.report.process import alive
 from containarium.report.statusfile import EnvironmentStatus, Status
@@ -76,6 +77,25 @@ def row(environment: EnvironmentStatus) -> dict[str, Any]:
             "at": probe.at.isoformat(timespec="seconds"),
         },
     }
+
+
+def overlaid(data: dict[str, Any], found: Known | None) -> dict[str, Any]:
+    """What ``info`` saw now, with what only the running controller knows: how its probe and its attempts went.
+
+    Ready is the controller's word where it has any of its own: a look alone cannot tell that nobody gets in.
+    """
+    environment = found.status.environment(data["name"]) if found is not None else None
+    shown = row(environment) if environment is not None else {}
+    told = {"ssh": shown.get("ssh"), "trouble": ""}
+    if environment is None:
+        return data | told
+    if environment.trouble is not None:
+        told["trouble"] = f"{environment.trouble.action}: {environment.trouble.message}"
+    if data["ready"]["status"] == "True" and shown["ready"]["status"] != "True":
+        told["ready"] = shown["ready"]
+        others = [each for each in data["conditions"] if each["type"] != READY]
+        told["conditions"] = [{"type": READY, **shown["ready"]}, *others]
+    return data | told
 
 
 def ago(seconds: float) -> str:

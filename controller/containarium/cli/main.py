@@ -138,8 +138,13 @@ def root(
         str | None,
         typer.Option("--context", metavar="NAME", help="The server of this name; local: none.", show_default=False),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="After an error, show where in the program it came from.")
+    ] = False,
 ) -> None:
     """Without a command, show the help."""
+    if verbose:
+        os.environ[errors.DEBUG] = "1"
     wired = wiring(context)
     if (backend := remote.chosen(server, certs_dir, on)) is not None:
         context.obj = replace(wired, remote=backend)

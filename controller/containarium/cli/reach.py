@@ -17,6 +17,7 @@ from containarium.cli.stages import Stages
 from containarium.cli.survey import read
 from containarium.cli.wiring import Wiring
 from containarium.model.host import HostError
+from containarium.report.status import UNREACHABLE
 
 if TYPE_CHECKING:
     from containarium.cli.outcome import Outcome
@@ -47,6 +48,13 @@ def ready(environment: EnvironmentStatus | None) -> bool:
     if environment is None or environment.work is not None:
         return False
     return environment.ready.status.value == "True" or not environment.expected
+
+
+def in_force(environment: EnvironmentStatus | None) -> bool:
+    """It is as its manifest says. That its own SSH server does not answer is no part of an edit, and may never end."""
+    if environment is None or environment.work is not None or environment.trouble is not None:
+        return False
+    return ready(environment) or environment.ready.reason == UNREACHABLE
 
 
 def gone(environment: EnvironmentStatus | None) -> bool:
@@ -246,7 +254,9 @@ _ON = "the controller goes on: containarium status"
 
 def _note(environment: EnvironmentStatus | None) -> str:
     """Why an environment is well though nobody gets in."""
-    if environment is None or environment.expected or environment.has("Retired"):
+    if environment is None or environment.has("Retired"):
+        return ""
+    if environment.expected and environment.ready.reason != UNREACHABLE:
         return ""
     return f"{environment.ready.reason}: {environment.ready.message}".rstrip(": ")
 

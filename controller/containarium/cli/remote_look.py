@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +183,7 @@ def export(backend: Backend, name: str, jump_host: str | None, jump_port: int, k
             say(block(client, name, Way(jump_host, jump_port, key)))
             return
         write(client, name, Way(jump_host, jump_port, key), output)
-    say(f"Written to {output} and {output.name}.known_hosts. Log in with: ssh -F {output} {name}")
+    say(f"Written to {output} and {output.name}.known_hosts. Log in with: ssh -F {shlex.quote(str(output))} {name}")
 
 
 def key_list(backend: Backend, name: str, output: ListFormat) -> None:
@@ -222,32 +223,26 @@ def block(client: Client, name: str, way: Any) -> str:
     from containarium.cli.export import DEFAULT_KNOWN_HOSTS
     from containarium.cli.sshconfig import config
 
-    route, trusted = _connection(client, name, way, DEFAULT_KNOWN_HOSTS)
+    route, trusted = _connection(client, name, way, (DEFAULT_KNOWN_HOSTS,))
     listed = "".join(f"# {line}\n" for line in trusted.splitlines())
     return f"{config(route)}\n# Put these lines into {DEFAULT_KNOWN_HOSTS}, without the #:\n{listed}".rstrip("\n")
 
 
 def write(client: Client, name: str, way: Any, output: Path) -> None:
     """Both files, as ``export --output`` writes them."""
-    from containarium.cli.export import _refuse_foreign
-    from containarium.cli.sshconfig import HEADER, config
-    from containarium.host.files import write_atomically
+    from containarium.cli.export import put
+    from containarium.cli.sshconfig import beside
 
-    beside = output.with_name(f"{output.name}.known_hosts").absolute()
-    route, trusted = _connection(client, name, way, str(beside))
-    for path in (output, beside):
-        _refuse_foreign(path, HEADER)
-    write_atomically(beside, f"{HEADER} {name}\n{trusted}", 0o600)
-    write_atomically(output, f"{HEADER} {name}\n{config(route)}", 0o600)
+    put(output, *_connection(client, name, way, beside(output)))
 
 
-def _connection(client: Client, name: str, way: Any, known_hosts_file: str) -> tuple[Route, str]:
+def _connection(client: Client, name: str, way: Any, known_hosts_files: tuple[str, ...]) -> tuple[Route, str]:
     from containarium.cli.sshconfig import Route, known_hosts
 
     found = client.ask("GetAccess", pb.GetAccessRequest(name=name), TIMEOUT)
     route = Route(
         name=name, address=found.address, jump_host=way.jump_host or found.jump_host, jump_port=way.jump_port,
-        key=way.key, known_hosts=known_hosts_file,
+        key=way.key, known_hosts=known_hosts_files,
     )  # fmt: skip
     return route, known_hosts(route, list(found.guest_keys), list(found.jump_host_keys))
 

@@ -46,7 +46,7 @@ class HostViews:
     def details(self, name: str, *, deep: bool) -> tuple[dict[str, Any], list[str]]:
         """All about one."""
         from containarium.cli import show
-        from containarium.cli.overview import details, names, uptime
+        from containarium.cli.overview import names
 
         seen = self.look(deep=deep)
         if name not in names(seen):
@@ -54,12 +54,7 @@ class HostViews:
                 grpc.StatusCode.NOT_FOUND, f"there is no environment {name}", "containarium list shows those there are",
                 reason="NotFound",
             )  # fmt: skip
-        more = {
-            "uptime": uptime(seen, name, self._wired.clock()),
-            "usage": show._usage(self._wired, seen, name),
-            "events": show._last_events(self._wired, name),
-        }
-        return details(seen, name) | more, _remarks(seen)
+        return show.everything(self._wired, seen, name, current(self._wired)), _remarks(seen)
 
     def status(self) -> dict[str, Any]:
         """With the controller's life sign and the age of what it knows."""

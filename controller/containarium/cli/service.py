@@ -45,11 +45,16 @@ def daemon(
         float, typer.Option(metavar="SECONDS", min=1, max=3600, help="Between two looks at everything.")
     ] = 60.0,
     debug: Annotated[bool, typer.Option("--debug", help="Log every action.")] = False,
+    address: Annotated[str, typer.Option(hidden=True)] = "",
+    port: Annotated[str, typer.Option(hidden=True)] = "",
+    mtls: Annotated[bool, typer.Option("--mtls", hidden=True)] = False,
 ) -> None:
     """Keep this host as its manifests declare, for ever: watch, repair, retire, survive. systemd runs this.
 
     SIGHUP looks at everything anew, SIGTERM ends it. Whatever it was doing is finished by the next one.
     """
+    if address or port or mtls:  # the original's, whose daemon served
+        raise CommandError("the daemon serves nobody", "containarium api --mtls --address ADDRESS:PORT does")
     if spot not in ("auto", "gce", "aws", "off"):
         raise CommandError(f"there is no cloud {spot!r} for --spot", "write auto, gce, aws or off")
     wired = wiring(context)

@@ -16,6 +16,7 @@ from containarium.cli.survey import Survey, folder_of, read, survey
 from containarium.cli.wiring import Wiring, wiring
 
 if TYPE_CHECKING:
+    from containarium.cli.known import Known
     from containarium.model.observed import Look
 
 Manifests = Annotated[
@@ -43,7 +44,9 @@ _HEADERS = ("NAME", "STATUS", "IP", "QUOTA", "AUTOSTART", "SSH", "READY", "DRIFT
 def list_(
     context: typer.Context,
     manifests: Manifests = None,
-    output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print it.")] = ListFormat.TABLE,
+    output: Annotated[
+        ListFormat, typer.Option("--output", "--format", "-o", help="How to print it.")
+    ] = ListFormat.TABLE,
     live: Annotated[bool, typer.Option("--live", help="Look at the host now, whatever the controller found.")] = False,
     state: Annotated[
         State | None,
@@ -133,23 +136,32 @@ def info(
 
     Example: containarium info alice
     """
-    from containarium.cli.overview import details, names, uptime
+    from containarium.cli.known import current
+    from containarium.cli.overview import names
     from containarium.model.observed import Look
 
     wired = wiring(context)
     found = _survey(wired, manifests, Look.DEEP if deep else Look.SHALLOW)
     if name not in names(found):
         raise CommandError(f"there is no environment {name}", "containarium list shows those there are")
-    data = details(found, name) | {
-        "uptime": uptime(found, name, wired.clock()),
-        "usage": _usage(wired, found, name),
-        "events": _last_events(wired, name),
-    }
+    data = everything(wired, found, name, current(wired) if manifests is None else None)
     if output is Format.JSON:
         say_json(data)
     else:
         say_fields(_fields(data))
     _mention(found)
+
+
+def everything(wired: Wiring, found: Survey, name: str, known: Known | None) -> dict[str, Any]:
+    """What info prints of an environment, as JSON: of a look, and of what the running controller knows."""
+    from containarium.cli.known import overlaid
+    from containarium.cli.overview import details, uptime
+
+    return overlaid(details(found, name), known) | {
+        "uptime": uptime(found, name, wired.clock()),
+        "usage": _usage(wired, found, name),
+        "events": _last_events(wired, name),
+    }
 
 
 def _usage(wired: Wiring, found: Survey, name: str) -> dict[str, Any] | None:
@@ -219,6 +231,8 @@ def _fields(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("Status", data["status"]),
         ("Ready", _ready(data["ready"]) + (f": {message}" if (message := data["ready"]["message"]) else "")),
         ("Drift", ", ".join(data["drift"]) or "none"),
+        ("SSH", (ssh["error"] or ssh["result"]) if (ssh := data["ssh"]) else ""),
+        ("Trouble", data["trouble"]),
         ("IP", data["ip"]),
         ("CPU", _limit(resources["cpu"], f"{span(used['cpu'])} used since the start" if used["cpu"] else "")),
         ("Memory", _of(used["memory"], resources["memory"])),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from containarium.cli.errors import CommandError
 
@@ -23,7 +24,8 @@ class Route:
     jump_host: str
     jump_port: int
     key: str
-    known_hosts: str
+    known_hosts: tuple[str, ...]
+    """Files; ssh reads all that are there."""
 
     def __post_init__(self) -> None:
         if not _HOST.fullmatch(self.jump_host):
@@ -51,7 +53,7 @@ def config(route: Route) -> str:
         f"    User {route.name}",
         f"    IdentityFile {quoted(route.key)}",
         "    IdentitiesOnly yes",
-        f"    UserKnownHostsFile {quoted(route.known_hosts)}",
+        f"    UserKnownHostsFile {' '.join(map(quoted, route.known_hosts))}",
     ]
     lines = [
         f"Host {route.name}",
@@ -66,6 +68,21 @@ def config(route: Route) -> str:
         *shared,
     ]
     return "\n".join(lines) + "\n"
+
+
+def portable(route: Route, file: str) -> str:
+    """What ``file`` holds: the configuration, for the computer of whoever gets it with its known_hosts beside it."""
+    return (
+        f"{HEADER} {route.name}\n"
+        f"# Put this file and {file}.known_hosts into ~/.ssh, and log in with: ssh -F ~/.ssh/{file} {route.name}\n"
+        f"{config(route)}"
+    )
+
+
+def beside(output: Path) -> tuple[str, ...]:
+    """Where the known_hosts of an exported file may be: in a user's .ssh, where they are, and where it was written."""
+    name = f"{output.name}.known_hosts"
+    return f"~/.ssh/{name}", name, str(output.with_name(name).absolute())
 
 
 def known_hosts(route: Route, guest: Sequence[str], jump_host: Sequence[str]) -> str:

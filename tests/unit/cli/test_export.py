@@ -65,7 +65,7 @@ def test_written_for_ssh_as_it_is(ready: Shell, tmp_path: Path) -> None:
     options = ("--jump-host", "203.0.113.7", "--jump-port", "2222", "--key", "/keys/100%/id", "--output", str(file))
     done = ready("export", "alice", *options)
     assert done.code == 0
-    assert done.out == f"Written to {file} and alice.conf.known_hosts. Log in with: ssh -F {file} alice\n"
+    assert done.out == f"Written to {file} and alice.conf.known_hosts. Log in with: ssh -F '{file}' alice\n"
     beside = file.with_name("alice.conf.known_hosts")
     for path in (file, beside):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -79,7 +79,9 @@ def test_written_for_ssh_as_it_is(ready: Shell, tmp_path: Path) -> None:
     assert box["proxyjump"] == "alice-jump"
     assert box["hostkeyalias"] == "alice-container.203.0.113.7"
     assert box["identityfile"] in ("/keys/100%/id", "/keys/100%%/id")
-    assert box["userknownhostsfile"].strip('"') == str(beside)
+    known = box["userknownhostsfile"].replace('"', "")
+    assert known == f"{Path.home()}/.ssh/alice.conf.known_hosts alice.conf.known_hosts {beside}", "wherever it is put"
+    assert "# Put this file and alice.conf.known_hosts into ~/.ssh" in file.read_text()
     jump = _effective(file, "alice-jump")
     assert (jump["hostname"], jump["port"], jump["user"]) == ("203.0.113.7", "2222", "alice")
     assert jump["identitiesonly"] == "yes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from containarium.model.host import RetryableError
 from containarium.plan.planner import make_plan
 from containarium.reconcile.cycle import Settings, converge
 from containarium.report.process import this_process
-from containarium.report.snapshot import Snapshot, Trouble, Work
+from containarium.report.snapshot import Probe, Snapshot, Trouble, Work
 from containarium.report.status import build
 from containarium.report.statusfile import write
 from containarium.simulate.host import SimulatedHost
@@ -177,3 +178,33 @@ def test_a_controller_that_says_no_is_told(shell: Shell) -> None:
         ended = create(shell)
     assert ended.code == 1
     assert "the controller says: not now" in ended.err
+
+
+def test_somebody_who_does_not_let_us_in_holds_up_no_edit(shell: Shell) -> None:
+    """Her own SSH server does not answer, which may never end, and is no part of her limits."""
+    probe = {"alice": Probe(shell.now, 2.0, "nobody answers")}
+
+    def does(shell: Shell) -> None:
+        converge(load(shell.folder), SimulatedHost(shell.world), lambda: shell.now, Settings())
+        tell(shell, probes=probe)
+
+    shell.declare("alice")
+    does_it(shell)
+    tell(shell, late=-1.0)
+    with controller(shell, does):
+        ended = shell("resize", "alice", "--memory", "8GiB", "--wait", "5")
+    assert ended.code == 0, ended.err
+    assert "alice: SSHUnreachable" in ended.err
+    assert shell.world.instances["alice-container"].config["limits.memory"] == "8GiB"
+
+
+def test_info_tells_what_only_the_controller_knows(shell: Shell) -> None:
+    shell.declare("alice")
+    does_it(shell)
+    assert "Ready:" in shell("info", "alice").out
+    tell(shell, probes={"alice": Probe(shell.now, 2.0, "nobody answers")})
+    shown = shell("info", "alice").out
+    assert re.search(r"Ready: +False \(SSHUnreachable\)", shown), shown
+    assert re.search(r"SSH: +nobody answers", shown), shown
+    tell(shell, troubles={"alice": Trouble("UpdateInstance", "Timeout", "too slow", 1, shell.now, shell.now)})
+    assert re.search(r"Trouble: +UpdateInstance: too slow", shell("info", "alice").out)

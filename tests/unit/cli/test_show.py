@@ -271,3 +271,14 @@ def test_a_state_that_there_is_not_is_told(shell: Shell) -> None:
     done = shell("list", "--state", "asleep")
     assert done.code == 1
     assert "asleep" in done.err
+
+
+def test_the_originals_word_for_the_output_is_understood(shell: Shell) -> None:
+    shell.declare("alice", "bob")
+    for command in ("list", "ls"):
+        assert [row["name"] for row in json.loads(shell(command, "--format", "json").out)] == ["alice", "bob"]
+
+
+def test_the_originals_daemon_flags_lead_to_the_api(shell: Shell) -> None:
+    ended = shell("daemon", "--address", "192.0.2.1", "--port", "50051", "--mtls")
+    assert (ended.code, "containarium api --mtls" in ended.err) == (1, True)
