@@ -270,6 +270,22 @@ def test_a_full_disk_is_named_holds_up_nobody_and_grows(site: LivingSite) -> Non
     site.purge(["gina"])
 
 
+def test_a_disks_limit_that_was_lifted_is_set_again_from_the_sandbox(site: LivingSite) -> None:
+    gather(site, ["dora"])
+    pool = "/var/lib/incus/storage-pools/default"
+    folder = f"{pool}/containers/{instance_of('dora')}"
+
+    def limit() -> str:
+        shown = site.host.run(["btrfs", "qgroup", "show", "-re", "--raw", "-f", folder]).stdout
+        return shown.splitlines()[-1].split()[3]
+
+    before = limit()
+    site.host.run(["btrfs", "qgroup", "limit", "20G", folder])
+    assert limit() != before
+    site.containarium("apply", timeout=60)  # which hands over to the controller, and has it look deep
+    site.until("the limit to be as declared", lambda: limit() == before, timeout=90)
+
+
 def _trouble(site: LivingSite, name: str) -> dict[str, Any]:
     found = next((e["trouble"] for e in site.status()["environments"] if e["name"] == name), None)
     return found or {}
