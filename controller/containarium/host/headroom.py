@@ -1,7 +1,7 @@
 """Room to start for a guest that has filled its disk.
 
-Incus writes a file beside the guest's own at each start, on the same subvolume, so that who fills a disk would be shut
-out of it by the next preemption. For the time of the start the kernel's limit is a little higher.
+At each start Incus writes a file on the guest's own subvolume, and the guest notes its address, so that who fills a disk
+would be shut out of it by the next preemption. Until it is up the kernel's limit is a little higher.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from containarium.host.settings import HostSettings
 from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import ROOT_DEVICE
 
-STEP = 4 << 20
+STEP = 8 << 20
 """Bytes beyond what is in use. The guest may take what Incus leaves of it, while it boots."""
 MOST = 64 << 20
 """Bytes beyond the limit, however often it is started: nobody's disk grows by starting again and again."""

@@ -27,6 +27,9 @@ _OVERRUN = 5.0
 _YOUNG = 30.0
 """Seconds after its start for which a guest's init may not listen yet to a request to stop."""
 _LISTENS_PAUSE = 0.05
+_ADDRESS_PATIENCE = 20.0
+"""Seconds for which the start of a guest with a full disk may take until it has an address."""
+_ADDRESS_PAUSE = 0.2
 _SIGNALS = re.compile(r"^Sig(?:Blk|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
 _STOP = 1 << 36 | 1 << 29
 """SIGRTMIN+3, which asks systemd to stop, and SIGPWR, which asks any other init, in the kernel's masks."""
@@ -110,6 +113,15 @@ class Power:
                     raise
                 progress(f"its disk is full: starting {name} with a little more room")
                 self._start(name)
+                self._await_address(name)
+
+    def _await_address(self, name: str) -> None:
+        """A DHCP client that cannot write down its lease declines it, and the address is lost to its guest."""
+        deadline = time.monotonic() + _ADDRESS_PATIENCE
+        while time.monotonic() < deadline:
+            if has_address(self._incus.get("instances", name, "state")):
+                return
+            self._incus.cancellation.sleep(_ADDRESS_PAUSE)
 
     def _start(self, name: str) -> None:
         try:

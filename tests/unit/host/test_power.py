@@ -41,7 +41,8 @@ class OneGuest(Incus):
         return Versioned(self.there, "etag")
 
     def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
-        return {"status": "Running", "pid": 42}
+        address = {"family": "inet", "scope": "global", "address": "192.0.2.7"}
+        return {"status": "Running", "pid": 42, "network": {"eth0": {"addresses": [address]}}}
 
     def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
         said = self._status.read_text() if self._status.exists() else "gone"
