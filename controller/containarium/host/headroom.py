@@ -1,7 +1,7 @@
 """Room to start for a guest that has filled its disk.
 
-At each start Incus writes a file on the guest's own subvolume, and the guest notes its address, so that who fills a disk
-would be shut out of it by the next preemption. Until it is up the kernel's limit is a little higher.
+At each start Incus writes a file on the guest's own subvolume, and the guest notes its address, so that who fills a
+disk would be shut out of it by the next preemption. Until it is up the kernel's limit is a little higher.
 """
 
 from __future__ import annotations
