@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from typing import Any
 
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from containarium.sources.edittext import AddItem, Change, RemoveItem, SetField, changed, plain, without
+from containarium.sources.edittext import (
+    AddItem,
+    Change,
+    EditRefusedError,
+    RemoveItem,
+    SetField,
+    changed,
+    plain,
+    without,
+)
 from containarium.sources.editvalue import rendered
 
 INDENTS = st.integers(1, 6)
@@ -38,7 +48,9 @@ STYLES = st.sampled_from([None, "'", '"'])
 def scalars(draw: st.DrawFn) -> str:
     """A value as somebody writes it."""
     value: Any = draw(st.one_of(WORDS, st.integers(0, 99), st.booleans()))
-    return rendered(value, draw(STYLES))
+    style = draw(STYLES)
+    # A number within quotes is text to us; people write them nonetheless.
+    return rendered(value if style is None or isinstance(value, str) else rendered(value), style)
 
 
 @st.composite
@@ -170,6 +182,41 @@ def _only_so_much(before: str, after: str, changes: list[Change]) -> None:
         assert [after.count(comment) for comment in PHRASES] == [before.count(comment) for comment in PHRASES]
     assert ("\r\n" in before) == ("\r\n" in after)
     assert after.replace("\r\n", "").count("\n") == before.replace("\r\n", "").count("\n") or "\r\n" not in before
+
+
+@st.composite
+def rings(draw: st.DrawFn) -> tuple[str, int]:
+    """A list in brackets, over several lines, and how many items it has. A comment names the item that it is about."""
+    count, quote = draw(st.integers(1, 4)), draw(st.sampled_from(["", '"', "'"]))
+    text = f"a: [{draw(st.sampled_from(['', ' ', f'{chr(10)}  ']))}"
+    for number in range(count):
+        comma = "," if number + 1 < count or draw(st.booleans()) else ""
+        comment = draw(st.sampled_from(["", f" # about i{number}"]))
+        gap = "\n  " if comment else draw(st.sampled_from(["", " ", "\n  "]))
+        text += f"{quote}i{number}{quote}{comma}{comment}{gap}"
+    text = f"{text}]{draw(st.sampled_from(['', f' # about i{count - 1}']))}\nb: 1\n"
+    return text.replace("\n", "\r\n") if draw(st.booleans()) else text, count
+
+
+@given(rings(), st.integers(0, 3), st.booleans())
+def test_no_comment_is_left_to_another_item(ring: tuple[str, int], index: int, add: bool) -> None:
+    text, count = ring
+    index %= count
+    try:
+        after = changed(text, 0, [AddItem(("a",), "new") if add else RemoveItem(("a",), index)])
+    except EditRefusedError:
+        assert "#" in text, "only comments stand in the way"
+        return
+    lines = [line.partition("#") for line in after.splitlines()]
+    for before, _, comment in lines:
+        found = set(re.findall(r"i\d|new", before))
+        about = set(re.findall(r"i\d", comment))
+        one_line = "[" in before and "]" in before
+        assert not found or not about or about & found or one_line, f"{text!r} -> {after!r}"
+    if "\n" not in text[: text.index("]")]:
+        return
+    if not add:
+        assert f"about i{index}" not in after or f"about i{index}" in text[text.index("]") :]
 
 
 @given(files(), st.integers(0, 2))

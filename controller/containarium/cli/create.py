@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from containarium.cli.editing import PATIENCE, Desk, Manifests, Wait, editing, foresee, refuse_problems
-from containarium.cli.errors import FAILED, CommandError
-from containarium.cli.export import DEFAULT_KEY, JumpHost, JumpPort, KeyPath, Way, block
-from containarium.cli.export import write as write_connection
-from containarium.cli.output import complain, count, say, say_fields
+from containarium.cli.errors import CommandError
+from containarium.cli.export import DEFAULT_KEY, JumpHost, JumpPort, KeyPath, Way
+from containarium.cli.output import count, say
 from containarium.cli.wanted import Wanted, document, key_sources, table, table_name, worded, words
 from containarium.cli.wiring import Wiring, wiring
 
 if TYPE_CHECKING:
     from containarium.model.observed import Observed
+    from containarium.model.problem import Location
 
 _SEVERAL = "May be given several times."
+_MARK = "Written by containarium create on"
+"""With this begins a file that a table made, and that others may be added to."""
 
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="The environments.", show_default=False)]
@@ -92,21 +95,26 @@ def create(
 
     All but name may be missing or empty; options hold for every row that does
     not say otherwise. A key is its text or a file's path, several with ; between.
-    Packages, and labels such as team=ml, have blanks between them.
+    Packages, and labels such as team=ml, have blanks between them. The table
+    names the file of manifests; where it made that already, rows are added to it.
 
     Nothing is written unless everything is valid, here and on the host.
     """
+    from containarium.cli.welcome import refuse_way
+
     wired = wiring(context)
     common = Wanted(
         key=tuple(ssh_key or ()), cpu=cpu, memory=memory, disk=disk, image=image, docker=docker,
         packages=words(packages or ()), labels=words(labels or ()), autostart=autostart, expires=expires,
         class_=class_, host=host,
     )  # fmt: skip
-    wanted = _wanted(names or [], source)
+    wanted, way = _wanted(names or [], source), Way(jump_host, jump_port, key)
     with editing(wired, manifests, "create", make=True) as desk:
+        if desk.live and wait and desk.checkout is None:
+            refuse_way(wired, way, export)
         _draft(wired, desk, wanted, common, source)
         files = desk.session.commit()
-    _follow(wired, desk, [one.name for one in wanted], Way(jump_host, jump_port, key), files, wait=wait, export=export)
+    _follow(wired, desk, [one.name for one in wanted], way, files, wait=wait, export=export)
 
 
 def _wanted(names: list[str], source: Path | None) -> list[Wanted]:
@@ -127,10 +135,10 @@ def _draft(wired: Wiring, desk: Desk, wanted: list[Wanted], common: Wanted, sour
     from containarium.sources.yamltext import as_text
 
     stamp = wired.clock().isoformat(timespec="seconds")
-    note = f"Written by containarium create on {stamp}."
+    note = f"{_MARK} {stamp}."
     texts: dict[str, list[str]] = {}
     for one in wanted:
-        _refuse_known(desk, one)
+        _refuse_known(wired, desk, one)
         beside = source.parent if source is not None and one.row and one.key else Path()
         whole = one.filled(common)
         data = document(whole, key_sources(whole, desk.folder, beside))
@@ -140,13 +148,14 @@ def _draft(wired: Wiring, desk: Desk, wanted: list[Wanted], common: Wanted, sour
     whole_texts = {file: "---\n".join(parts) for file, parts in texts.items()}
     if desk.checkout is not None:
         raise _only_shown(desk, whole_texts)
+    of_table = f"{table_name(source)}.yaml" if source is not None else ""
     for file, text in whole_texts.items():
-        desk.session.create(file, text)
+        _put(desk, file, text, table=file == of_table)
     try:
         desk.session.check()
     except ManifestRefusedError as refused:
-        about = [one for one in wanted if one.name == refused.problem.environment] or wanted
-        if len(about) > 1:
+        about = [one for one in wanted if refused.problem.environment in (one.name, "")]
+        if len(about) != 1:
             raise
         raise worded(about[0], refused.problem) from None
     if not desk.live:
@@ -157,30 +166,65 @@ def _draft(wired: Wiring, desk: Desk, wanted: list[Wanted], common: Wanted, sour
         _refuse_retired(observed, one.name)
 
 
+def _put(desk: Desk, file: str, text: str, *, table: bool) -> None:
+    """Draft a file. Who joins late is written below the class that a table of this name has made before.
+
+    Nobody is ever told to move a file away: whoever is in it would lose access.
+    """
+    from containarium.sources.edit import EditRefusedError
+
+    try:
+        if table:
+            desk.session.append(file, text, f"# {_MARK} ")
+        else:
+            desk.session.create(file, text)
+    except EditRefusedError as error:
+        other = "rename the table: its name names the file"
+        remedy = other if table else "use a table (--from FILE.csv), whose name names the file"
+        raise CommandError(error.message, remedy) from None
+
+
 def _only_shown(desk: Desk, texts: dict[str, str]) -> CommandError:
     """Show what a person has to commit instead."""
     checkout = desk.checkout
     assert checkout is not None  # noqa: S101 (the caller has asked)
+    places = []
     for file, text in texts.items():
-        say(f"# {checkout.file(file)}\n{text}".rstrip("\n"))
-    places = ", ".join(checkout.file(file) for file in texts)
+        there = os.path.lexists(desk.folder / file)  # a new one in its place would withdraw whoever is in it
+        say(f"# {checkout.file(file)}\n{'---' if there else ''}\n{text}".replace("\n\n", "\n", 1).rstrip("\n"))
+        places.append(f"{'at the end of' if there else 'as'} {checkout.file(file)}")
     return CommandError(
         f"{desk.folder} comes from git ({checkout.source}), so nothing is written here",
-        f"commit the above there as {places}",
+        f"commit the above there {', '.join(places)}",
     )
 
 
-def _refuse_known(desk: Desk, one: Wanted) -> None:
+def _refuse_known(wired: Wiring, desk: Desk, one: Wanted) -> None:
     where = f"{one.row}: " if one.row else ""
     found = desk.session.manifest(one.name)
     if found is not None:
+        expires = found.environment.spec.expires
+        if expires is not None and expires < wired.clock().date():
+            raise CommandError(
+                f"{where}{one.name} has a manifest already, which expired on {expires}: "
+                f"{_place(desk, found.origin.locate('spec.expires'))}: spec.expires",
+                "write a later date there, or take the field out",
+            )
         raise CommandError(
-            f"{where}{one.name} has a manifest already: {found.origin.locate('metadata.name')}",
-            "containarium resize, key, start and stop change it",
+            f"{where}{one.name} has a manifest already: {_place(desk, found.origin.locate('metadata.name'))}",
+            f"{'leave this row out; ' if one.row else ''}containarium resize, key, start and stop change it, and "
+            f"containarium export {one.name} prints how to log in",
         )
     for problem in desk.session.load.problems:
         if problem.environment == one.name:
             raise CommandError(f"{where}{one.name} has a manifest that does not load: {problem}")
+
+
+def _place(desk: Desk, location: Location) -> str:
+    """Where somebody can change what is written there: in the repository, if that is where it comes from."""
+    if desk.checkout is None:
+        return str(location)
+    return f"{desk.checkout.file(location.file)}:{location.line} in {desk.checkout.source}"
 
 
 def _refuse_retired(observed: Observed, name: str) -> None:
@@ -209,6 +253,7 @@ def _follow(
 ) -> None:
     from containarium.cli.reach import reach, say_only_written, settle
     from containarium.cli.stages import Stages
+    from containarium.cli.welcome import welcome
 
     told = Stages(say, frozenset(names))
     written = {path.stem: path for path in files}
@@ -222,53 +267,8 @@ def _follow(
     there = [verdict.name for verdict in verdicts if not verdict.message]
     for name in there:
         told.reached(name)
-    code = _show(wired, there, way, export)
+    code = welcome(wired, there, way, export)
     code = max(settle(verdicts), code)
     if len(names) > 1:
         say(f"{count(len(there), 'environment')} of {len(names)} created.", "red" if code else "green")
     raise typer.Exit(code)
-
-
-def _show(wired: Wiring, names: list[str], way: Way, folder: Path | None) -> int:
-    """What there is now, and the connection blocks. Returns the exit code."""
-    from containarium.host.files import make_folder
-    from containarium.model.observed import Look
-
-    if not names:
-        return 0
-    observed = wired.host(wired.settings).observe(Look.SHALLOW)
-    if folder is not None:
-        make_folder(folder, 0o700)
-    code = 0
-    for name in names:
-        say("")
-        say_fields(_summary(observed, name))
-        try:
-            if folder is not None:
-                write_connection(wired, name, way, folder / f"{name}.ssh", observed)
-                say(f"Written to {folder / name}.ssh. Log in with: ssh -F {name}.ssh {name}")
-                continue
-            shown = block(wired, name, way, observed)
-        except CommandError as error:
-            complain(f"{name}: {error}", "red")
-            code = FAILED
-            continue
-        say(f"\n# What {name} puts into ~/.ssh/config; then: ssh {name}\n{shown}")
-    return code
-
-
-def _summary(observed: Observed, name: str) -> list[tuple[str, str]]:
-    from containarium.model import marks
-    from containarium.report.environments import facts
-
-    found = facts(observed, name)
-    account = observed.accounts.get(name)
-    return [
-        ("Name", marks.instance_name(name)),
-        ("User", name),
-        ("IP", found.ip or "-"),
-        ("Disk", found.quota or "-"),
-        ("Autostart", "yes" if found.autostart else "no"),
-        ("Jump account", f"{name} (keys only, to this container only)" if account is not None else "missing"),
-        ("SSH", f"ssh {name}"),
-    ]

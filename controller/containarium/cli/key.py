@@ -192,6 +192,8 @@ def _commit(context: typer.Context, desk: Desk, name: str) -> None:
             refuse_problems(plan, name)
         desk.session.commit()
     except ManifestRefusedError as refused:
+        if refused.problem.environment != name:
+            raise
         raise CommandError(f"{name}: {refused.problem.message}", refused.problem.remedy) from None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,15 +16,12 @@ from typing import Any, Final
 from containarium.model.environment import KIND
 from containarium.model.manifest import Load, Manifest
 from containarium.model.problem import Problem
-from containarium.model.sshkey import SSHKey
 from containarium.sources.directory import load
-from containarium.sources.documents import Candidate, read_candidates
-from containarium.sources.editfile import content, swap
-from containarium.sources.edittext import Change, EditRefusedError, SetField, changed, plain, without
-from containarium.sources.folder import SourceFile
-from containarium.sources.keyfiles import KeyFault, KeyFiles, parse_keys
+from containarium.sources.editfile import absent, content, put_link, swap, take_link
+from containarium.sources.editoverlay import Draft, Overlay
+from containarium.sources.edittext import Change, EditRefusedError, SetField, appended, changed, plain, without
+from containarium.sources.folder import MAX_FILE_BYTES, SourceFile
 from containarium.sources.text import TextError, decode
-from containarium.sources.yamltree import Budget
 
 __all__ = ["EditRefusedError", "ManifestRefusedError", "Session", "Written", "take_out"]
 
@@ -55,15 +52,6 @@ class Written:
     """How many there are in the file, of whatever kind."""
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A file with what it is to become. None: there is none."""
-
-    shown: str
-    before: bytes | None
-    after: bytes | None
-
-
 class Session:
     """Changes of one folder that are made together or not at all. ``load`` is the folder as it was found."""
 
@@ -71,7 +59,8 @@ class Session:
         """Read the folder. What it holds is never refused here."""
         self.folder = folder
         self.load = load(folder)
-        self._drafts: dict[Path, _Draft] = {}
+        self._drafts: dict[Path, Draft] = {}
+        self._edited: set[str] = set()
 
     def manifest(self, name: str) -> Manifest | None:
         """The manifest of an environment, where there is one that loads."""
@@ -83,7 +72,7 @@ class Session:
         if manifest is None:
             raise self._missing(name)
         path = self._real(Path(manifest.origin.file))
-        documents = plain(self._text(path))
+        documents = plain(self._text(path), manifest.origin.file)
         for index, data in enumerate(documents):
             if _is_of(data, name):
                 return Written(manifest, data, path, index, len(documents))
@@ -93,8 +82,30 @@ class Session:
         """A new file in the folder. Raises EditRefusedError where there is one."""
         path = self.folder / file
         if os.path.lexists(path):
-            raise EditRefusedError(f"{path} exists already", "move it away, or name another file")
-        self._drafts[path] = _Draft(str(path), None, text.encode())
+            # Nobody is told to move it away: whoever is in it would lose access.
+            raise EditRefusedError(f"{path} exists already", "write the manifest into another file there by hand")
+        self._drafts[path] = Draft(str(path), None, text.encode())
+        self._edited.update(_names(text, str(path)))
+
+    def append(self, file: str, text: str, mark: str) -> None:
+        """Further documents at the end of a file that begins with ``mark``; one that is not there is made.
+
+        Raises EditRefusedError where it begins otherwise, or cannot be read to its end.
+        """
+        shown = self.folder / file
+        if not os.path.lexists(shown):
+            self.create(file, text)
+            return
+        path = self._real(shown)
+        before = self._text(path)
+        if not before.startswith(mark):
+            raise EditRefusedError(f"{shown} exists already, and was written by somebody else")
+        plain(before, str(shown))
+        self._edited.update(_names(text, str(shown)))
+        try:
+            self._put(path, appended(before, text))
+        except EditRefusedError as error:
+            raise EditRefusedError(f"{shown}: {error.message}", error.remedy) from None
 
     def change(self, name: str, changes: Sequence[Change]) -> None:
         """Change fields of an environment. Raises EditRefusedError."""
@@ -102,19 +113,23 @@ class Session:
         try:
             text = changed(self._text(found.file), found.document, changes)
         except EditRefusedError as error:
-            raise self._by_hand(found, error) from None
+            raise _by_hand(found, error, ".".join(changes[0].path)) from None
         self._put(found.file, text)
+        self._edited.add(name)
 
     def drop(self, name: str) -> None:
-        """Take an environment's document away, and its file with the last of them. Raises EditRefusedError."""
+        """Take an environment's document away, and its file with the last of them. Raises EditRefusedError.
+
+        Where a link leads to the file, that goes too: no folder loads with a link to nothing in it.
+        """
         found = self.find(name)
         if found.documents == 1:
-            self._draft(found.file).after = None
+            self._drafts[found.file].after = None
             return
         try:
             text = without(self._text(found.file), found.document)
         except EditRefusedError as error:
-            raise self._by_hand(found, error) from None
+            raise _by_hand(found, error, "metadata.name") from None
         self._put(found.file, text)
 
     def key_file(self, path: str) -> str:
@@ -126,15 +141,24 @@ class Session:
         self._put(self._real(self.folder / path), text)
 
     def check(self) -> Load:
-        """The whole folder as it will be. Raises ManifestRefusedError for a problem that was not there before."""
+        """The whole folder as it will be. Raises ManifestRefusedError for a problem that was not there before.
+
+        Of several, that of whoever is edited is told: two have a problem where one gets the other one's key.
+        """
         drafts = {draft.shown: draft for draft in self._drafts.values()}
-        overlay = _Overlay(self.folder, drafts)
+        for draft in drafts.values():
+            if len(draft.after or b"") > MAX_FILE_BYTES:
+                message = f"{draft.shown} would be larger than {MAX_FILE_BYTES >> 10} KiB"
+                raise EditRefusedError(message, "write into several files")
+        overlay = Overlay(self.folder, drafts)
         new = [SourceFile(d.shown, d.after) for d in drafts.values() if d.before is None and d.after is not None]
+        for file in new:
+            absent(Path(file.path))
         found = load(self.folder, overlay.read, new)
         known = {_gist(problem) for problem in self.load.problems}
-        for problem in found.problems:
-            if _gist(problem) not in known and problem.reason != _EMPTY:
-                raise ManifestRefusedError(problem)
+        problems = [p for p in found.problems if _gist(p) not in known and p.reason != _EMPTY]
+        if problems:
+            raise ManifestRefusedError(min(problems, key=lambda problem: problem.environment not in self._edited))
         return found
 
     def commit(self) -> tuple[Path, ...]:
@@ -143,17 +167,26 @@ class Session:
         Raises EditRefusedError, and OSError; then nothing is changed, or is changed back.
         """
         self.check()
-        done: list[tuple[Path, _Draft]] = []
+        back: list[Callable[[], None]] = []
         try:
             for path, draft in self._drafts.items():
-                swap(path, draft.before, draft.after)
-                done.append((path, draft))
+                self._carry_out(path, draft, back)
         except BaseException:
-            for path, draft in reversed(done):
+            for undo in reversed(back):
                 with contextlib.suppress(OSError, EditRefusedError):  # what somebody has changed since is theirs
-                    swap(path, draft.after, draft.before)
+                    undo()
             raise
-        return tuple(path for path, draft in done if draft.before != draft.after)
+        return tuple(path for path, draft in self._drafts.items() if draft.before != draft.after)
+
+    def _carry_out(self, path: Path, draft: Draft, back: list[Callable[[], None]]) -> None:
+        """Put one file in its place. ``back`` is given what undoes it."""
+        if draft.after is None and draft.link is not None:
+            # The link first: there is never one to nothing.
+            shown, link = Path(draft.shown), draft.link
+            take_link(shown, link)
+            back.append(lambda: put_link(shown, link))
+        swap(path, draft.before, draft.after)
+        back.append(lambda: swap(path, draft.after, draft.before))
 
     def _missing(self, name: str) -> EditRefusedError:
         for problem in self.load.problems:
@@ -174,11 +207,9 @@ class Session:
             raise EditRefusedError(f"{path} leads out of the folder of the manifests", "put the file itself there")
         draft = self._drafts.get(real)
         if draft is None:
-            self._drafts[real] = _Draft(str(path), (data := content(real)), data)
+            link = str(path.readlink()) if path.is_symlink() else None
+            self._drafts[real] = Draft(str(path), (data := content(real)), data, link)
         return real
-
-    def _draft(self, path: Path) -> _Draft:
-        return self._drafts[path]
 
     def _text(self, path: Path) -> str:
         try:
@@ -190,10 +221,6 @@ class Session:
         draft = self._drafts[path]
         mark = _BOM if (draft.before or b"").startswith(_BOM) else b""
         draft.after = mark + text.encode()
-
-    def _by_hand(self, found: Written, error: EditRefusedError) -> EditRefusedError:
-        place = found.manifest.origin.locate("metadata.name")
-        return EditRefusedError(f"{place}: {error.message}", error.remedy)
 
 
 def take_out(session: Session, names: Sequence[str], today: date) -> bool:
@@ -215,37 +242,9 @@ def take_out(session: Session, names: Sequence[str], today: date) -> bool:
     return emptied
 
 
-class _Overlay:
-    """Reads files as they will be."""
-
-    def __init__(self, folder: Path, drafts: dict[str, _Draft]) -> None:
-        self._root = folder.resolve()
-        self._by_shown = drafts
-        self._by_path = {Path(shown).resolve(): draft for shown, draft in drafts.items()}
-
-    def read(self, path: str, data: bytes, keys: KeyFiles, budget: Budget) -> Iterator[Candidate]:
-        """As ``read_candidates``; nothing of a file that goes away."""
-        draft = self._by_shown.get(path)
-        if draft is not None and draft.after is None:
-            return
-        if draft is not None and draft.after is not None:
-            data = draft.after
-        yield from read_candidates(path, data, _KeyOverlay(keys, self._root, self._by_path), budget)
-
-
-class _KeyOverlay(KeyFiles):
-    """Key files as they will be."""
-
-    def __init__(self, inner: KeyFiles, root: Path, drafts: dict[Path, _Draft]) -> None:
-        self._inner = inner
-        self._root = root
-        self._drafts = drafts
-
-    def read(self, path: str) -> tuple[SSHKey, ...] | KeyFault:
-        draft = self._drafts.get((self._root / path).resolve())
-        if draft is None or draft.after is None:
-            return self._inner.read(path)
-        return parse_keys(decode(draft.after), draft.shown)
+def _by_hand(found: Written, error: EditRefusedError, field: str) -> EditRefusedError:
+    """Where a person can do what cannot be done for them."""
+    return EditRefusedError(f"{found.manifest.origin.locate(field)}: {field}: {error.message}", error.remedy)
 
 
 def _is_of(data: Any, name: str) -> bool:
@@ -253,6 +252,12 @@ def _is_of(data: Any, name: str) -> bool:
         return False
     metadata = data.get("metadata")
     return isinstance(metadata, dict) and metadata.get("name") == name
+
+
+def _names(text: str, shown: str) -> set[str]:
+    """Whom the documents of a new text are about. Raises EditRefusedError where it is no YAML."""
+    found = (data.get("metadata") for data in plain(text, shown) if isinstance(data, dict))
+    return {str(metadata.get("name")) for metadata in found if isinstance(metadata, dict)}
 
 
 def _gist(problem: Problem) -> tuple[str, str, str, str]:

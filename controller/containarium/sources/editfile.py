@@ -14,6 +14,7 @@ from containarium.sources.folder import MAX_FILE_BYTES
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MODE: Final = 0o644
+_AGAIN: Final = "look at it and run the command again"
 
 
 def content(path: Path) -> bytes:
@@ -26,6 +27,12 @@ def content(path: Path) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise EditRefusedError(f"{path} is larger than {MAX_FILE_BYTES >> 10} KiB", "split it")
     return data
+
+
+def absent(path: Path) -> None:
+    """Raise EditRefusedError where a file that is to be new has come to be meanwhile."""
+    if os.path.lexists(path):
+        raise EditRefusedError(f"{path} exists already", _AGAIN)
 
 
 def swap(path: Path, before: bytes | None, after: bytes | None) -> None:
@@ -43,12 +50,33 @@ def swap(path: Path, before: bytes | None, after: bytes | None) -> None:
     _sync(path.parent)
 
 
+def take_link(path: Path, target: str) -> None:
+    """Take a link away that leads to ``target``. Synced to the disk.
+
+    Raises EditRefusedError where something else stands there by now, and OSError; then nothing was changed.
+    """
+    try:
+        same = str(path.readlink()) == target
+    except OSError:
+        same = False
+    if not same:
+        raise _meddled(path)
+    path.unlink()
+    _sync(path.parent)
+
+
+def put_link(path: Path, target: str) -> None:
+    """Make a link to ``target`` where there is nothing. Raises OSError."""
+    path.symlink_to(target)
+    _sync(path.parent)
+
+
 def _create(path: Path, data: bytes) -> None:
     new = _written(path, data, _MODE)
     try:
         path.hardlink_to(new)
     except FileExistsError:
-        raise EditRefusedError(f"{path} exists already", "move it away, or name another file") from None
+        raise EditRefusedError(f"{path} exists already", _AGAIN) from None
     finally:
         new.unlink()
 
@@ -71,7 +99,11 @@ def _unchanged(path: Path, before: bytes) -> None:
     except FileNotFoundError:
         same = False
     if not same:
-        raise EditRefusedError(f"{path} was changed by somebody else meanwhile", "look at it and run the command again")
+        raise _meddled(path)
+
+
+def _meddled(path: Path) -> EditRefusedError:
+    return EditRefusedError(f"{path} was changed by somebody else meanwhile", _AGAIN)
 
 
 def _written(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None) -> Path:

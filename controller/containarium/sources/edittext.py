@@ -16,24 +16,41 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from containarium.model.problem import Location
+from containarium.sources.editlist import added, removed
+from containarium.sources.editplaces import (
+    BLOCK_SCALARS,
+    EditRefusedError,
+    after_colon,
+    entry_end,
+    is_empty,
+    line_end,
+    newline,
+    spliced,
+    unsure,
+)
+from containarium.sources.editplaces import end as end_of
 from containarium.sources.editvalue import Value, rendered
 from containarium.sources.yamltree import Budget, read_documents
+
+__all__ = [
+    "AddItem",
+    "Change",
+    "EditRefusedError",
+    "FieldPath",
+    "RemoveItem",
+    "SetField",
+    "appended",
+    "changed",
+    "plain",
+    "without",
+]
 
 FieldPath = tuple[str, ...]
 """Names of fields from the document's edge inwards: ``("spec", "resources", "cpu")``."""
 
-_BLOCK_SCALARS: Final = ("|", ">")
 _BROKEN: Final = (YAMLError, ValueError, AttributeError, AssertionError, LookupError, RecursionError, TypeError)
 """What ruamel.yaml raises for texts that another reader takes."""
-
-
-class EditRefusedError(Exception):
-    """Nothing was changed: what stands in the way, and what a person can do instead."""
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(f"{message}; {remedy}" if remedy else message)
-        self.message = message
-        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +88,16 @@ def changed(text: str, document: int, changes: Sequence[Change]) -> str:
     before = plain(text)
     for change in changes:
         text = _checked(_changed, text, document, change)
-        after = plain(text)
+        after = _read_back(text)
         if len(after) != len(before):
-            raise _unsure()
+            raise unsure()
         wanted = [
             *before[:document],
             _wanted(before[document], change, after[document]),
             *before[document + 1 :],
         ]
         if not _same(after, wanted):
-            raise _unsure()
+            raise unsure()
         before = after
     return text
 
@@ -90,29 +107,49 @@ def without(text: str, document: int) -> str:
     expected = plain(text)
     text = _checked(_without, text, document)
     del expected[document]
-    if not _same(plain(text), expected):
-        raise _unsure()
+    if not _same(_read_back(text), expected):
+        raise unsure()
     return text
 
 
-def plain(text: str) -> list[Any]:
-    """The data of every document, as loads read it. Raises EditRefusedError where the text is broken."""
+def appended(text: str, more: str) -> str:
+    """The text with further documents at its end. ``more`` begins with none of ``---``. Raises EditRefusedError."""
+    expected = [*plain(text), *plain(more)]
+    gap = "" if text.endswith("\n") else newline(text)
+    text = f"{text}{gap}---{newline(text)}" + more.replace("\n", newline(text))
+    if not _same(_read_back(text), expected):
+        raise unsure()
+    return text
+
+
+def plain(text: str, shown: str = "") -> list[Any]:
+    """The data of every document, as loads read it. ``shown`` is the file that errors name.
+
+    Raises EditRefusedError where the text is broken.
+    """
     documents = list(read_documents(text, Budget()))
     for document in documents:
         for fault in document.faults:
-            raise EditRefusedError(f"line {fault.position[0]}: {fault.message}", fault.remedy)
+            line, column = fault.position
+            place = str(Location(shown, line, column)) if shown else f"line {line}"
+            where = f"{place}: {fault.path}" if fault.path else place
+            raise EditRefusedError(f"{where}: {fault.message}", fault.remedy)
     return [document.data for document in documents]
 
 
-def _unsure() -> EditRefusedError:
-    return EditRefusedError("the file is written in a way that cannot be edited safely", "edit it by hand")
+def _read_back(text: str) -> list[Any]:
+    """The data of a text that an edit has made. A mistake in it is none of the file's."""
+    try:
+        return plain(text)
+    except EditRefusedError:
+        raise unsure() from None
 
 
 def _checked(edit: Callable[..., str], *arguments: Any) -> str:
     try:
         return edit(*arguments)
     except _BROKEN:
-        raise _unsure() from None
+        raise unsure() from None
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -156,14 +193,14 @@ def _changed(text: str, document: int, change: Change) -> str:
     part = text[start:end]
     root = YAML().compose(part)
     if not isinstance(root, MappingNode):
-        raise _unsure()
+        raise unsure()
     match change:
         case SetField(path=path, value=value):
             part = _set(part, root, path, value)
         case AddItem(path=path, value=value):
-            part = _add(part, _list(root, path), value)
+            part = added(part, _list(root, path), value)
         case RemoveItem(path=path, index=index):
-            part = _remove(part, _list(root, path), index)
+            part = removed(part, _list(root, path), index)
     return text[:start] + part + text[end:]
 
 
@@ -191,10 +228,10 @@ def _list(root: MappingNode, path: FieldPath) -> SequenceNode:
     for name in path:
         found = _find(node, name) if isinstance(node, MappingNode) else None
         if found is None:
-            raise _unsure()
+            raise unsure()
         node = found[1]
     if not isinstance(node, SequenceNode):
-        raise _unsure()
+        raise unsure()
     return node
 
 
@@ -208,54 +245,26 @@ def _set(text: str, mapping: MappingNode, path: FieldPath, value: Value) -> str:
     if found is None:
         return _insert(text, mapping, name, value)
     key, old = found
-    if _is_empty(old):
-        return _spliced(text, _after_colon(text, key), 0, f" {rendered(value)}")
-    if not isinstance(old, ScalarNode) or old.style in _BLOCK_SCALARS:
-        raise _unsure()
+    if is_empty(old):
+        return spliced(text, after_colon(text, key), 0, f" {rendered(value)}")
+    if not isinstance(old, ScalarNode) or old.style in BLOCK_SCALARS:
+        raise unsure()
     start, end = old.start_mark.index, old.end_mark.index
-    return _spliced(text, start, end - start, rendered(value, old.style))
+    word = rendered(value) if isinstance(value, int) and old.style is not None else value
+    return spliced(text, start, end - start, rendered(word, old.style))
 
 
 def _insert(text: str, mapping: MappingNode, name: str, value: Value) -> str:
     """A new last entry of a mapping."""
-    style = mapping.value[0][0].style if mapping.value else None
+    style = mapping.value[0][0].style if mapping.value else None  # of names and of text; numbers stand without quotes
     entry = f"{rendered(name, style)}: {rendered(value, style)}"
     if not mapping.value:
-        return _spliced(text, mapping.start_mark.index + 1, 0, entry)
-    end = _entry_end(text, *mapping.value[-1])
+        return spliced(text, mapping.start_mark.index + 1, 0, entry)
+    end = entry_end(text, *mapping.value[-1])
     if mapping.flow_style:
-        return _spliced(text, end, 0, f", {entry}")
+        return spliced(text, end, 0, f", {entry}")
     indent = " " * mapping.value[0][0].start_mark.column
-    return _spliced(text, _line_end(text, end), 0, f"{_newline(text)}{indent}{entry}")
-
-
-def _add(text: str, items: SequenceNode, value: Value) -> str:
-    if not items.value:
-        return _spliced(text, items.start_mark.index + 1, 0, rendered(value))
-    first, last = items.value[0], items.value[-1]
-    style = first.style if isinstance(first, ScalarNode) and first.style == '"' else None
-    if items.flow_style:
-        return _spliced(text, _end(text, last), 0, f", {rendered(value, style)}")
-    dash = items.start_mark
-    gap = text[dash.index + 1 : first.start_mark.index]
-    gap = gap if gap and not gap.strip(" ") else " "
-    entry = f"{_newline(text)}{' ' * dash.column}-{gap}{rendered(value, style)}"
-    return _spliced(text, _line_end(text, _end(text, last)), 0, entry)
-
-
-def _remove(text: str, items: SequenceNode, index: int) -> str:
-    item = items.value[index]
-    start, end = item.start_mark.index, _end(text, item)
-    if items.flow_style:
-        if index + 1 < len(items.value):
-            end = items.value[index + 1].start_mark.index
-        elif index:
-            start = _end(text, items.value[index - 1])
-        return _spliced(text, start, end - start, "")
-    start = text.rindex("-", 0, start)
-    start = text.rfind("\n", 0, start) + 1
-    end = text.find("\n", end) + 1 or len(text)
-    return _spliced(text, start, end - start, "")
+    return spliced(text, line_end(text, end), 0, f"{newline(text)}{indent}{entry}")
 
 
 def _without(text: str, document: int) -> str:
@@ -264,44 +273,5 @@ def _without(text: str, document: int) -> str:
     root = YAML().compose(part)
     # Comments above the first document are the file's.
     start = root.start_mark.index + first if dashes is None else dashes
-    end = part.find("\n", _end(part, root)) + 1 or len(part)
+    end = part.find("\n", end_of(part, root)) + 1 or len(part)
     return text[:start] + text[first + end :]
-
-
-def _spliced(text: str, start: int, length: int, new: str) -> str:
-    return text[:start] + new + text[start + length :]
-
-
-def _is_empty(node: Node) -> bool:
-    return isinstance(node, ScalarNode) and node.style is None and not node.value
-
-
-def _end(text: str, node: Node) -> int:
-    """Behind the last character of a value; what comes after it in its line is not part of it."""
-    if isinstance(node, ScalarNode):
-        end: int = node.end_mark.index
-        return len(text[:end].rstrip()) if node.style in _BLOCK_SCALARS else end
-    if not isinstance(node, MappingNode | SequenceNode):
-        raise _unsure()
-    if node.flow_style or not node.value:
-        return int(node.end_mark.index)
-    return _entry_end(text, *node.value[-1]) if isinstance(node, MappingNode) else _end(text, node.value[-1])
-
-
-def _entry_end(text: str, key: Node, value: Node) -> int:
-    return _after_colon(text, key) if _is_empty(value) else _end(text, value)
-
-
-def _after_colon(text: str, key: Node) -> int:
-    return text.index(":", key.end_mark.index) + 1
-
-
-def _line_end(text: str, index: int) -> int:
-    """Before the line break, or the end of the text."""
-    found = text.find("\n", index)
-    found = len(text) if found < 0 else found
-    return found - 1 if found and text[found - 1] == "\r" else found
-
-
-def _newline(text: str) -> str:
-    return "\r\n" if "\r\n" in text else "\n"

@@ -17,12 +17,14 @@ _SURPRISES: Final = frozenset({"y", "n", "yes", "no", "on", "off"})
 
 
 def rendered(value: Value, style: str | None = None) -> str:
-    """A value within quotes of ``style``, or without any (None) where that reads the same."""
+    """A value, its text within quotes of ``style``, or without any (None) where that reads the same.
+
+    Numbers and truth values never have quotes: with them they would be text.
+    """
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{rendered(key, style)}: {rendered(item, style)}" for key, item in value.items()) + "}"
     if isinstance(value, int):
-        word = ("true" if value else "false") if isinstance(value, bool) else str(value)
-        return word if style is None else rendered(word, style)
+        return ("true" if value else "false") if isinstance(value, bool) else str(value)
     if style == "'" and value.isprintable():
         return "'" + value.replace("'", "''") + "'"
     if style is None and _PLAIN.fullmatch(value) and resolve(value) == value and value.lower() not in _SURPRISES:

@@ -143,13 +143,33 @@ def test_another_persons_key_is_refused(shell: Shell) -> None:
     assert not (shell.folder / "alice.yaml").exists()
 
 
+def test_the_one_whose_key_it_is_is_named_whoever_comes_first(shell: Shell) -> None:
+    shell.declare("bob")
+    ended = shell("create", "carol", "--ssh-key", public_key("bob"))
+    assert ended.code == 1
+    assert ended.err.startswith("containarium: error: --ssh-key: the key SHA256:")
+    assert f"is another person's: bob at {shell.folder}/bob.yaml:" in ended.err
+
+
 def test_somebody_who_is_there_is_not_written_over(shell: Shell) -> None:
     shell.declare("alice")
     before = (shell.folder / "alice.yaml").read_text()
     ended = shell("create", "alice", "--ssh-key", public_key("alice"))
     assert ended.code == 1
     assert f"alice has a manifest already: {shell.folder}/alice.yaml:4:9" in ended.err
+    assert "containarium export alice prints how to log in" in ended.err
     assert (shell.folder / "alice.yaml").read_text() == before
+
+
+def test_somebody_who_has_expired_is_told_by_which_field(shell: Shell) -> None:
+    shell.declare("alice", expires="2020-01-31")
+    ended = shell("create", "alice", "--ssh-key", public_key("alice"))
+    assert ended.code == 1
+    place = f"{shell.folder}/alice.yaml:6:12"
+    assert ended.err == (
+        f"containarium: error: alice has a manifest already, which expired on 2020-01-31: {place}: spec.expires; "
+        "write a later date there, or take the field out\n"
+    )
 
 
 def test_a_file_of_that_name_stays(shell: Shell) -> None:
@@ -157,6 +177,8 @@ def test_a_file_of_that_name_stays(shell: Shell) -> None:
     ended = shell("create", "alice", "--ssh-key", public_key("alice"))
     assert ended.code == 1
     assert "alice.yaml exists already" in ended.err
+    assert "move" not in ended.err, "that would take carol's access"
+    assert [path.name for path in shell.folder.iterdir()] == ["alice.yaml"]
 
 
 def test_what_the_host_would_refuse_is_refused_before_anything_is_written(shell: Shell) -> None:
@@ -228,6 +250,48 @@ def test_a_class_from_a_table(shell: Shell, tmp_path: Path) -> None:
     assert "3 environments of 3 created." in ended.out
 
 
+def row(name: str) -> str:
+    return f"{name},{public_key(name)}\n"
+
+
+def test_who_joins_late_is_written_below_the_class(shell: Shell, tmp_path: Path) -> None:
+    common = ["--image", "bootstrap:debian/12"]
+    assert shell("create", "--from", table(tmp_path, "name,key\n" + row("bob") + row("carol")), *common).code == 0
+    first = (shell.folder / "class.yaml").read_text()
+    ended = shell("create", "--from", table(tmp_path, "name,key\n" + row("alice") + row("dave")), *common)
+    assert ended.code == 0, ended.err
+    assert f"alice: manifest: written to {shell.folder}/class.yaml" in ended.out
+    whole = (shell.folder / "class.yaml").read_text()
+    assert whole.startswith(f"{first}---\n# Written by containarium create on ")
+    assert [one["metadata"]["name"] for one in yaml.safe_load_all(whole)] == ["bob", "carol", "alice", "dave"]
+    assert set(shell.world.instances) == {f"{name}-container" for name in ("alice", "bob", "carol", "dave")}
+    assert [path.name for path in shell.folder.iterdir()] == ["class.yaml"]
+
+
+def test_who_is_in_the_class_already_is_not_written_twice(shell: Shell, tmp_path: Path) -> None:
+    shell("create", "--from", table(tmp_path, "name,key\n" + row("bob")), "--wait", "0")
+    before = (shell.folder / "class.yaml").read_text()
+    ended = shell("create", "--from", table(tmp_path, "name,key\n" + row("alice") + row("bob")), "--wait", "0")
+    assert ended.code == 1
+    assert f"class.csv:3: bob has a manifest already: {shell.folder}/class.yaml:5:9; leave this row out" in ended.err
+    assert (shell.folder / "class.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("broken", ["", "a: b: c\n"])
+def test_a_file_that_no_table_made_stays_and_the_table_is_to_be_renamed(
+    shell: Shell, tmp_path: Path, broken: str
+) -> None:
+    mark = "# Written by containarium create on Monday.\n" if broken else ""
+    before = f"{mark}{yaml.safe_dump(document('bob'))}---\n{broken}"
+    shell.write("class.yaml", before)
+    ended = shell("create", "--from", table(tmp_path, "name,key\n" + row("alice")))
+    assert ended.code == 1
+    assert f"{shell.folder}/class.yaml" in ended.err
+    assert ended.err.endswith("rename the table: its name names the file\n")
+    assert "move" not in ended.err
+    assert (shell.folder / "class.yaml").read_text() == before
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -275,6 +339,43 @@ def test_connections_are_written_where_that_is_asked_for(shell: Shell, tmp_path:
     assert sorted(path.name for path in out.iterdir()) == ["alice.ssh", "alice.ssh.known_hosts"]
     assert "HostName 203.0.113.7" in (out / "alice.ssh").read_text()
     assert stat.S_IMODE((out / "alice.ssh").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--jump-host", "my host"], "'my host' is neither a host name nor an address; correct --jump-host"),
+        (["--key", 'a"b'], "--key: ssh cannot be told a file name such as"),
+        (["--export", '/proc/a"b'], "--export: ssh cannot be told a file name such as"),
+        (["--export", "/dev/null"], "--export: /dev/null is not a folder; name one"),
+    ],
+)
+def test_a_way_that_leads_nowhere_is_told_before_anything_is_made(shell: Shell, flags: list[str], told: str) -> None:
+    ended = shell("create", "alice", "--ssh-key", public_key("alice"), "--image", "bootstrap:debian/12", *flags)
+    assert ended.code == 1
+    assert ended.err.startswith(f"containarium: error: {told}")
+    assert ended.err.count("\n") == 1
+    assert list(shell.folder.iterdir()) == []
+    assert not shell.world.instances
+
+
+def test_a_host_whose_own_name_nobody_can_use_is_told_before_anything_is_made(shell: Shell) -> None:
+    shell.keys.name = "my_host"
+    flags = ["--ssh-key", public_key("alice"), "--image", "bootstrap:debian/12"]
+    ended = shell("create", "alice", *flags)
+    assert ended.code == 1
+    assert "'my_host' is neither a host name nor an address; give --jump-host" in ended.err
+    assert list(shell.folder.iterdir()) == []
+    assert shell("create", "alice", *flags, "--wait", "0").code == 0, "nothing is printed then"
+
+
+def test_where_there_is_nothing_to_print_yet_the_command_is_named_that_does(shell: Shell) -> None:
+    shell.keys.guest = ()
+    ended = shell("create", "alice", "--ssh-key", public_key("alice"), "--image", "bootstrap:debian/12")
+    assert ended.code == 1
+    assert "then containarium export alice prints how to log in" in ended.err
+    assert ended.err.count("\n") == 1
+    assert "alice-container" in shell.world.instances
 
 
 @pytest.mark.parametrize(
@@ -341,6 +442,14 @@ def test_a_synced_folder_is_not_written_to_and_the_manifest_is_shown(synced: She
     assert "commit the above there as environments/alice.yaml" in ended.err
     assert yaml.safe_load(ended.out)["metadata"]["name"] == "alice"
     assert [path.name for path in synced.folder.iterdir()] == ["bob.yaml"]
+
+
+def test_a_file_of_the_repository_is_to_be_added_to_and_not_replaced(synced: Shell, tmp_path: Path) -> None:
+    synced.write("class.yaml", f"# Written by containarium create on Monday.\n{yaml.safe_dump(document('carol'))}")
+    ended = synced("create", "--from", table(tmp_path, "name,key\n" + row("alice")))
+    assert ended.code == 1
+    assert "commit the above there at the end of environments/class.yaml" in ended.err
+    assert "\n---\n" in ended.out
 
 
 @pytest.mark.parametrize(

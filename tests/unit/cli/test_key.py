@@ -88,6 +88,24 @@ def test_a_key_that_cannot_be_is_refused(alice: Shell, key: str, told: str) -> N
     assert text(alice) == ALICE
 
 
+def test_the_one_whose_key_it_is_is_named_whoever_comes_first(alice: Shell) -> None:
+    alice.declare("carol")
+    ended = alice("key", "add", "carol", public_key("bob"))
+    assert ended.code == 1
+    assert ended.err.startswith(f"containarium: error: carol: the key {fingerprint('bob')} is another person's: bob at")
+
+
+def test_the_comment_of_a_stolen_key_goes_with_it(alice: Shell) -> None:
+    ring = f'  sshKeys: ["{public_key("alice")}",  # office\n    "{public_key("phone")}",  # STOLEN\n  ]\n'
+    before, after = ALICE.split("  sshKeys:")[0], "  docker: false\n"
+    alice.write("alice.yaml", before + ring + after)
+    assert alice("apply").code == 0
+    ended = alice("key", "remove", "alice", "phone@laptop")
+    assert ended.code == 0, ended.err
+    assert text(alice) == f'{before}  sshKeys: ["{public_key("alice")}",  # office\n  ]\n{after}'
+    assert accepted(alice) == {"alice@laptop"}
+
+
 @pytest.mark.parametrize("how", ["fingerprint", "beginning", "comment", "line", "file"])
 def test_a_key_is_withdrawn_however_it_is_named(alice: Shell, how: str) -> None:
     path = alice.folder.parent / "old.pub"

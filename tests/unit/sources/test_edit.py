@@ -92,6 +92,88 @@ def test_a_key_of_somebody_else_is_found_in_another_file(folder: Path) -> None:
         session.check()
 
 
+@pytest.mark.parametrize(("name", "owner"), [("alice", "bob"), ("carol", "bob"), ("carol", "alice")])
+def test_whose_key_it_is_is_told_to_who_is_edited(folder: Path, name: str, owner: str) -> None:
+    session = Session(folder)
+    session.change(name, [AddItem(("spec", "sshKeys"), public_key(owner))])
+    with pytest.raises(ManifestRefusedError, match=rf"is another person's: {owner} at") as refused:
+        session.check()
+    assert refused.value.problem.environment == name
+
+
+def test_whose_key_it_is_is_told_to_who_is_new(folder: Path) -> None:
+    session = Session(folder)
+    session.create("zoe.yaml", text_of("zoe", public_key("bob")))
+    with pytest.raises(ManifestRefusedError, match="is another person's: bob at"):
+        session.check()
+
+
+def test_a_mistake_elsewhere_in_the_file_is_told_with_its_file(folder: Path) -> None:
+    path = folder / "team" / "web.yaml"
+    path.write_text(path.read_text() + "---\nkind: Environment\nmetadata: {name: dave, name: eve}\n")
+    line = path.read_text().count("\n")
+    with pytest.raises(EditRefusedError) as refused:
+        Session(folder).change("bob", [SetField(MEMORY, "2GiB")])
+    assert str(refused.value).startswith(f"{path}:{line}:24: metadata.name: 'name' is written twice")
+    assert "\n" not in str(refused.value)
+
+
+MARK = "# Written by hand"
+
+
+def test_further_documents_go_to_the_end_of_a_file(folder: Path) -> None:
+    path = folder / "class.yaml"
+    before = f"{MARK} on Monday\n{text_of('dave')}# tail"
+    path.write_text(before)
+    session = Session(folder)
+    session.append("class.yaml", text_of("eve"), MARK)
+    session.append("other.yaml", text_of("frank"), MARK)
+    assert session.commit() == (path, folder / "other.yaml")
+    assert path.read_text() == f"{before}\n---\n{text_of('eve')}"
+    assert names(folder) == ["alice", "bob", "carol", "dave", "eve", "frank"]
+
+
+def test_further_documents_have_the_line_ends_of_the_file(folder: Path) -> None:
+    path = folder / "class.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{MARK}\n{text_of('dave')}".replace("\n", "\r\n").encode())
+    before = path.read_bytes()
+    session = Session(folder)
+    session.append("class.yaml", text_of("eve"), MARK)
+    session.commit()
+    assert path.read_bytes() == before + f"---\n{text_of('eve')}".replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (text_of("dave"), "exists already, and was written by somebody else"),
+        (f"{MARK}\n{text_of('dave')}---\na: b: c\n", r"class\.yaml:8:"),
+        (f"{MARK}\n{text_of('dave')}  text: |+\n   x\n\n...\n# after\n... x", r"class\.yaml"),
+        (f"{MARK}\n{text_of('eve')}", "the name eve is taken"),
+    ],
+)
+def test_a_file_that_is_not_of_the_kind_gets_nothing(folder: Path, there: str, told: str) -> None:
+    (folder / "class.yaml").write_text(there)
+
+    def add() -> None:
+        session = Session(folder)
+        session.append("class.yaml", text_of("eve"), MARK)
+        session.commit()
+
+    with pytest.raises(EditRefusedError, match=told) as refused:
+        add()
+    assert "move" not in str(refused.value)
+    assert (folder / "class.yaml").read_text() == there
+
+
+def test_a_file_that_would_be_too_large_to_load_is_not_written(folder: Path) -> None:
+    session = Session(folder)
+    session.create("dave.yaml", text_of("dave") + "#" * (1 << 20))
+    with pytest.raises(EditRefusedError, match=r"dave\.yaml would be larger than 1024 KiB"):
+        session.commit()
+    assert not (folder / "dave.yaml").exists()
+
+
 def test_a_mistake_that_was_there_before_does_not_stand_in_the_way(folder: Path) -> None:
     (folder / "dave.yaml").write_text(text_of("dave") + "  nonsense: 1\n")
     session = Session(folder)
@@ -159,9 +241,12 @@ def test_a_new_file_takes_nobodys_place(folder: Path) -> None:
     session = Session(folder)
     session.create("dave.yaml", text_of("dave"))
     (folder / "dave.yaml").write_text("theirs")
-    with pytest.raises(EditRefusedError):
+    with pytest.raises(EditRefusedError, match="exists already; look at it and run the command again"):
         session.commit()
     assert (folder / "dave.yaml").read_text() == "theirs"
+    with pytest.raises(EditRefusedError, match="exists already") as refused:
+        Session(folder).create("dave.yaml", text_of("dave"))
+    assert "move" not in str(refused.value), "who moves manifests away withdraws them"
 
 
 def test_mode_and_owner_stay(folder: Path) -> None:
@@ -188,6 +273,63 @@ def test_a_link_inside_the_folder_is_followed_and_stays_a_link(folder: Path) -> 
     assert (folder / "alice.yaml").is_symlink()
     assert "2GiB" in (folder / ".data" / "alice.yaml").read_text()
     assert str(load(folder).manifests[0].environment.spec.resources.memory) == "2GiB"
+
+
+@pytest.fixture
+def linked(folder: Path) -> Path:
+    """Alice's file is a link to one inside the folder."""
+    (folder / ".store").mkdir()
+    (folder / "alice.yaml").rename(folder / ".store" / "alice.yaml")
+    (folder / "alice.yaml").symlink_to(".store/alice.yaml")
+    return folder
+
+
+def test_a_link_goes_with_its_file_and_the_folder_still_loads(linked: Path) -> None:
+    session = Session(linked)
+    session.drop("alice")
+    session.commit()
+    assert not os.path.lexists(linked / "alice.yaml")
+    assert not (linked / ".store" / "alice.yaml").exists()
+    found = load(linked)
+    assert (found.complete, found.problems) == (True, ())
+    session = Session(linked)
+    session.drop("bob")
+    session.commit()
+    assert names(linked) == ["carol"]
+
+
+def test_a_link_to_several_stays_while_one_of_them_does(folder: Path) -> None:
+    (folder / ".store").mkdir()
+    (folder / "team" / "web.yaml").rename(folder / ".store" / "web.yaml")
+    (folder / "team" / "web.yaml").symlink_to("../.store/web.yaml")
+    session = Session(folder)
+    session.drop("bob")
+    session.commit()
+    assert names(folder) == ["alice", "carol"]
+    assert (folder / "team" / "web.yaml").is_symlink()
+
+
+def test_a_link_that_leads_elsewhere_meanwhile_is_somebody_elses(linked: Path) -> None:
+    session = Session(linked)
+    session.drop("alice")
+    (linked / ".store" / "new.yaml").write_text(text_of("alice"))
+    (linked / "alice.yaml").unlink()
+    (linked / "alice.yaml").symlink_to(".store/new.yaml")
+    with pytest.raises(EditRefusedError, match=r"alice\.yaml was changed by somebody else meanwhile"):
+        session.commit()
+    assert (linked / ".store" / "alice.yaml").exists()
+    assert names(linked) == ["alice", "bob", "carol"]
+
+
+def test_a_link_is_put_back_where_its_file_cannot_go(linked: Path) -> None:
+    session = Session(linked)
+    session.drop("alice")
+    store = linked / ".store" / "alice.yaml"
+    store.write_text(text_of("alice") + "  docker: true\n")
+    with pytest.raises(EditRefusedError, match="was changed by somebody else meanwhile"):
+        session.commit()
+    assert (linked / "alice.yaml").readlink() == Path(".store/alice.yaml")
+    assert names(linked) == ["alice", "bob", "carol"]
 
 
 def test_a_key_file_is_checked_with_the_rest(folder: Path) -> None:

@@ -41,6 +41,14 @@ spec:
 """
 
 
+KEYRING = """\
+keys: ["A",  # office laptop
+  "B",  # STOLEN phone
+  {file: x}, # [a, file
+]  # end
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "change", "expected"),
     [
@@ -124,6 +132,65 @@ spec:
         pytest.param("a: [x, y, z]\n", RemoveItem(("a",), 0), "a: [y, z]\n", id="the first of one line"),
         pytest.param("a: [x, y, z]\n", RemoveItem(("a",), 1), "a: [x, z]\n", id="the middle of one line"),
         pytest.param("a: [x, y, z]\n", RemoveItem(("a",), 2), "a: [x, y]\n", id="the last of one line"),
+        pytest.param(
+            KEYRING, RemoveItem(("keys",), 0), KEYRING.replace('"A",  # office laptop', ""), id="the first of its line"
+        ),
+        pytest.param(
+            KEYRING,
+            RemoveItem(("keys",), 1),
+            KEYRING.replace('  "B",  # STOLEN phone\n', ""),
+            id="a line in brackets, with its comment",
+        ),
+        pytest.param(
+            KEYRING,
+            RemoveItem(("keys",), 2),
+            KEYRING.replace("  {file: x}, # [a, file\n", ""),
+            id="the last line in brackets",
+        ),
+        pytest.param(
+            KEYRING.replace("x}, #", "x} #"),
+            RemoveItem(("keys",), 2),
+            KEYRING.replace("  {file: x}, # [a, file\n", "").replace('"B",', '"B"'),
+            id="the last line in brackets, without a comma",
+        ),
+        pytest.param(
+            KEYRING.replace("\n", "\r\n"),
+            RemoveItem(("keys",), 1),
+            KEYRING.replace('  "B",  # STOLEN phone\n', "").replace("\n", "\r\n"),
+            id="a line in brackets, CRLF",
+        ),
+        pytest.param("a: [x,\n  y,\n  z]  # all\n", RemoveItem(("a",), 0), "a: [y,\n  z]  # all\n", id="no comments"),
+        pytest.param(
+            "a: [x, y, # why\n  z]\n", RemoveItem(("a",), 0), "a: [y, # why\n  z]\n", id="a neighbour's comment"
+        ),
+        pytest.param("a: [x, y]  # all\n", RemoveItem(("a",), 1), "a: [x]  # all\n", id="a comment on the list"),
+        pytest.param(
+            KEYRING,
+            AddItem(("keys",), "C D"),
+            KEYRING.replace("file\n]", 'file\n  "C D",\n]'),
+            id="an item below the last one's comment",
+        ),
+        pytest.param(
+            'a: ["x",\n  "y" # why\n]',
+            AddItem(("a",), "z"),
+            'a: ["x",\n  "y", # why\n  "z"\n]',
+            id="an item below the last one's comment, without a comma",
+        ),
+        pytest.param(
+            '{"spec": {"a": "1"}}\n',
+            SetField(("spec", "running"), False),
+            '{"spec": {"a": "1", "running": false}}\n',
+            id="JSON's false",
+        ),
+        pytest.param(
+            '{"spec": {"a": "1"}}\n',
+            SetField(("spec", "resources", "cpu"), 4),
+            '{"spec": {"a": "1", "resources": {"cpu": 4}}}\n',
+            id="JSON's numbers",
+        ),
+        pytest.param(
+            "'spec':\n  'a': x\n", SetField(("spec", "b"), 2), "'spec':\n  'a': x\n  'b': 2\n", id="names in quotes"
+        ),
         pytest.param("a:\n- x\n- y\n", AddItem(("a",), "z"), "a:\n- x\n- y\n- z\n", id="a list that is not indented"),
         pytest.param("cpu: '2'\n", SetField(("cpu",), 4), "cpu: '4'\n", id="a number in quotes"),
         pytest.param("cpu: 0-3\n", SetField(("cpu",), 4), "cpu: 4\n", id="a set becomes a number"),
@@ -171,6 +238,26 @@ def test_a_document_goes_and_comments_stay(document: int, expected: str) -> None
 def test_what_is_not_certain_is_refused(text: str, change: Change) -> None:
     with pytest.raises(EditRefusedError):
         changed(text, 0, [change])
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("a: [x, # one\n  y]\n", 1),
+        ("a: [x, y, # which?\n  z]\n", 1),
+        ("a: [x,\n  y]  # y's, or all?\n", 1),
+        ("a: [x # one\n  , y # two\n]\n", 1),
+        ("a: [ # all\n  x, y]\n", 0),
+    ],
+)
+def test_a_comment_is_never_left_to_another_item(text: str, index: int) -> None:
+    with pytest.raises(EditRefusedError, match="a comment stands between the items of this list"):
+        changed(text, 0, [RemoveItem(("a",), index)])
+
+
+def test_a_new_text_that_cannot_be_read_is_no_mistake_of_the_file() -> None:
+    with pytest.raises(EditRefusedError, match="cannot be edited safely"):
+        changed("a: {b: 1, c}\nd: 2\n", 0, [SetField(("a", "e"), "x")])
 
 
 @pytest.mark.parametrize(
