@@ -14,7 +14,7 @@ import grpc
 
 from containarium.api.errands import Errands
 from containarium.api.errors import CallError
-from containarium.api.follow import Follower, State, Step
+from containarium.api.follow import Follower, State, Step, late
 from containarium.api.gate import Call
 from containarium.host.doctor.finding import Finding
 from containarium.host.meter import System, Usage
@@ -22,12 +22,22 @@ from containarium.model.host import Progress
 from containarium.model.manifest import Load
 from containarium.model.observed import Observed
 from containarium.plan.decision import Plan
+from containarium.report.environments import owned_instance
 from containarium.report.statusfile import Status
 
-SHORTEST_GRACE = "1s"
-"""The grace period of what is to be deleted now: the next pass finds it over."""
 SETTLED = 2.0
 """Seconds after which a pass takes it for over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Manifests that were taken away. ``stays``: they were the last ones, so they are there still, expired.
+
+    ``settle`` is to be called when the data is gone: manifests that stay say again what they said.
+    """
+
+    stays: bool
+    settle: Callable[[], None]
 
 
 class Manifests(Protocol):
@@ -44,8 +54,15 @@ class Manifests(Protocol):
         """Give fields new values, by their dotted paths (``spec.resources.cpu``)."""
         ...
 
-    def delete(self, names: Sequence[str], approved: str) -> None:
-        """Take the manifests away. ``approved`` is the digest of a set that is more than may go at once."""
+    def delete(
+        self, names: Sequence[str], approved: str, *, backup: bool | None, at_once: bool,
+        pause: Callable[[float], None],
+    ) -> Leaving:  # fmt: skip
+        """Take the manifests away, once the containers say how their data goes; what fails is taken back whole.
+
+        ``approved`` is the digest of a set that is more than may go at once. ``backup``: None leaves it as declared.
+        ``pause`` waits so many seconds, and may raise CallError.
+        """
         ...
 
     def add_key(self, name: str, line: str) -> int:
@@ -226,21 +243,45 @@ class Operations:
         What is to become of the data stands on the containers before the manifests go.
         """
         about = {"environment": " ".join(names), "force": str(force).lower(), "backup": str(backup).lower()}
-        terms: dict[str, str | bool] = {"spec.deletion.backup": backup} if backup or force else {}
-        if force:
-            terms["spec.deletion.grace"] = SHORTEST_GRACE
-        if terms:
-            yield from self._changed(call, names, about, lambda: self._set_all(names, terms), quiet=True)
-        yield from self._changed(
-            call, names, about, lambda: self.manifests.delete(names, approved), leaving=True, quiet=force
-        )
+
+        def pause(seconds: float) -> None:
+            call.wait(seconds)
+            call.check()
+
+        self._may_begin(call, about)
+        wish = backup if backup or force else None
+        left = self.manifests.delete(names, approved, backup=wish, at_once=force, pause=pause)
+        for step in self.follower.until_there(call, names, self.clock(), leaving=True):
+            if not force or step.state is State.FAILED:
+                yield step
         if force:
             call.wait(SETTLED)
-            yield from self.follower.until_there(call, names, self.clock(), leaving=True, gone=True)
+            gone = set()
+            for step in self._until_erased(call, names, stays=left.stays):
+                if step.state is State.DONE:
+                    gone.add(step.environment)
+                yield step
+            if gone >= set(names):
+                left.settle()
 
-    def _set_all(self, names: Sequence[str], fields: Mapping[str, str | bool]) -> None:
-        for name in names:
-            self.manifests.set(name, fields)
+    def _until_erased(self, call: Call, names: Sequence[str], *, stays: bool) -> Iterator[Step]:
+        """Until nothing of them is left. Of a manifest that stays a status tells that it has expired, and no more."""
+        if not stays:
+            yield from self.follower.until_there(call, names, self.clock(), leaving=True, gone=True)
+            return
+        left = list(names)
+        while left:
+            for step in self.follower.until_there(call, left, self.clock(), leaving=True):
+                if step.state is not State.DONE:
+                    yield step
+                if step.state is State.FAILED:
+                    return
+            observed = self.views.look().observed
+            for name in [name for name in left if owned_instance(observed, name) is None]:
+                left.remove(name)
+                yield Step(name, State.DONE)
+            if left and call.wait(1.0):
+                raise late(left, {})
 
     def add_key(self, call: Call, name: str, line: str) -> tuple[int, Iterator[Step]]:
         """Another key; returns how many there are then."""
@@ -296,14 +337,11 @@ class Operations:
         return number, self.follower.until_there(call, [name], self.clock())
 
     def _changed(
-        self, call: Call, names: Sequence[str], about: Mapping[str, str], edit: Callable[[], None],
-        *, leaving: bool = False, quiet: bool = False,
-    ) -> Iterator[Step]:  # fmt: skip
+        self, call: Call, names: Sequence[str], about: Mapping[str, str], edit: Callable[[], None]
+    ) -> Iterator[Step]:
         self._may_begin(call, about)
         edit()
-        for step in self.follower.until_there(call, names, self.clock(), leaving=leaving):
-            if not quiet or step.state is State.FAILED:
-                yield step
+        yield from self.follower.until_there(call, names, self.clock())
 
     def _may_begin(self, call: Call, about: Mapping[str, str]) -> None:
         """Nothing is edited that nobody wants any more, or that nobody would carry out."""

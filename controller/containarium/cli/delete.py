@@ -5,35 +5,37 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from containarium.cli.editing import PATIENCE, Desk, Manifests, Wait, editing, foresee, refuse_synced
 from containarium.cli.errors import UNSAFE, CommandError
 from containarium.cli.output import complain, count, say
+from containarium.cli.parting import Terms, refuse_unclear, unsaid, word_given
 from containarium.cli.wiring import Wiring, wiring
 
 if TYPE_CHECKING:
+    from containarium.cli.parting import Word
     from containarium.cli.reach import Judge
     from containarium.model.observed import Observed
     from containarium.plan.decision import Plan
 
-_AT_ONCE: Final = "1s"
-"""The shortest grace period that a manifest can have."""
-_EMPTY: Final = "SourceEmpty"
-
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What was asked for. ``at_once``: the grace period is skipped."""
+    """What was asked for."""
 
     names: tuple[str, ...]
-    backup: bool
-    at_once: bool
+    terms: Terms
     approved: str
     manifests: Path | None
     wait: float
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the grace period is skipped."""
+        return self.terms.at_once
 
     @property
     def command(self) -> str:
@@ -73,36 +75,41 @@ def delete(
     """
     wired = wiring(context)
     unique = tuple(dict.fromkeys(names))
-    order = _Order(unique, force if backup is None else backup, force, approve.strip().lower(), manifests, wait)
-    _foretell(wired, order, explicit=backup is not None)
-    desk, undo = _drop(wired, order)
-    _follow(wired, order, desk, undo)
+    terms = Terms(True if force and backup is None else backup, force)
+    order = _Order(unique, terms, approve.strip().lower(), manifests, wait)
+    todo = _foretell(wired, order)
+    with word_given(
+        wired, lambda: editing(wired, manifests, order.command), todo, terms, wired.sleep, complain
+    ) as word:
+        dropped = _drop(wired, order, again=bool(todo))
+    _follow(wired, order, dropped, word)
 
 
 # -- before anything is gone
 
 
-def _foretell(wired: Wiring, order: _Order, *, explicit: bool) -> None:
-    """Refuse what would be refused later, then write down how the data goes, where it goes otherwise than declared."""
+def _foretell(wired: Wiring, order: _Order) -> list[str]:
+    """Refuse what would be refused later. Returns those whose containers have to be told how their data goes."""
     with editing(wired, order.manifests, order.command) as desk:
         for name in order.names:
             _refuse_unwritten(wired, desk, name)
             refuse_synced(desk, name, "metadata.name")
-        if desk.live:
-            plan, observed = _after(wired, desk, order)
-            _refuse_protected(desk, observed, order.names)
-            _heed_interlocks(wired, plan, order)
-            there = [name for name in order.names if _has_instance(observed, name)]
-        elif order.at_once or explicit:
+        manifests = [desk.session.find(name).manifest for name in order.names]
+        if not desk.live and order.terms != Terms():
             raise CommandError(
                 f"this host does not follow {desk.folder}, so how the data goes cannot be said here",
                 "write deletion: {backup: true} into the manifest, and delete it when the host has followed",
             )
-        else:
-            there = []
-    todo = [name for name in there if order.at_once or explicit]
-    if todo:
-        _write_how(wired, order, todo)
+        if not desk.live:
+            for manifest in manifests:
+                refuse_unclear(manifest, order.terms)
+            return []
+        plan, observed = _after(wired, desk, order)
+        _refuse_protected(desk, observed, order.names)
+        for manifest in manifests:
+            refuse_unclear(manifest, order.terms)
+        _heed_interlocks(wired, plan, order)
+        return [manifest.name for manifest in manifests if unsaid(observed, manifest, order.terms)]
 
 
 def _refuse_unwritten(wired: Wiring, desk: Desk, name: str) -> None:
@@ -174,72 +181,51 @@ def _heed_interlocks(wired: Wiring, plan: Plan, order: _Order) -> None:
         approvals.approve(wired.settings.runtime, interlock, "retire", wired.clock())
 
 
-def _has_instance(observed: Observed, name: str) -> bool:
-    from containarium.report.environments import owned_instance
-
-    return owned_instance(observed, name) is not None
-
-
-def _write_how(wired: Wiring, order: _Order, names: list[str]) -> None:
-    """Let the manifests say how the data goes, and wait until that stands on the containers themselves."""
-    from containarium.cli.follow import follow
-    from containarium.model.environment import DeletionPolicy
-    from containarium.sources.edittext import SetField
-
-    with editing(wired, order.manifests, order.command) as desk:
-        for name in names:
-            manifest = desk.session.find(name).manifest
-            deletion = manifest.environment.spec.deletion
-            changes = []
-            if deletion.backup is not order.backup:
-                changes.append(SetField(("spec", "deletion", "backup"), order.backup))
-            if order.at_once and deletion.policy is DeletionPolicy.RETAIN:
-                place = manifest.origin.locate("spec.deletion.policy")
-                raise CommandError(f"the data of {name} is to be kept for ever: {place}", "write policy: Retire there")
-            if order.at_once and str(deletion.grace) != _AT_ONCE:
-                changes.append(SetField(("spec", "deletion", "grace"), _AT_ONCE))
-            if changes:
-                desk.session.change(name, changes)
-        written = desk.session.commit()
-    if desk.live and written:
-        # The wish stands on the container when its manifest is gone: that has to be true before it goes.
-        follow(wired, desk, names, max(order.wait, PATIENCE), f"{', '.join(names)}: {_how(order)}")
-
-
-def _how(order: _Order) -> str:
-    kept = "a checked backup is made before the data is deleted" if order.backup else "no backup will be made"
-    return f"no grace period, {kept}" if order.at_once else kept
-
-
 # -- the deletion
 
 
-def _drop(wired: Wiring, order: _Order) -> tuple[Desk, dict[str, str]]:
-    """Take the manifests out. Returns for each name how to undo it."""
+@dataclass(frozen=True, slots=True)
+class _Dropped:
+    """Manifests that were taken out, by name. ``expired``: they had to stay, and say that they have expired."""
+
+    desk: Desk
+    files: dict[str, Path]
+    expired: bool
+
+    def undo(self, name: str) -> str:
+        """How it comes back."""
+        return f"take the field expires out of {self.files[name]}" if self.expired else f"containarium undelete {name}"
+
+
+def _drop(wired: Wiring, order: _Order, *, again: bool) -> _Dropped:
+    """Take the manifests out. ``again``: time has gone by, so what may be refused is looked at once more."""
     from containarium.sources.edit import take_out
 
     with editing(wired, order.manifests, order.command) as desk:
+        if again:
+            plan, observed = _after(wired, desk, order)
+            _refuse_protected(desk, observed, order.names)
+            _heed_interlocks(wired, plan, order)
         files = {name: desk.session.find(name).file for name in order.names}
         expired = take_out(desk.session, order.names, wired.clock().date())
         desk.session.commit()
-    return desk, {
-        name: f"take the field expires out of {files[name]}" if expired else f"containarium undelete {name}"
-        for name in order.names
-    }
+    return _Dropped(desk, files, expired)
 
 
-def _follow(wired: Wiring, order: _Order, desk: Desk, undo: dict[str, str]) -> None:
+def _follow(wired: Wiring, order: _Order, dropped: _Dropped, word: Word) -> None:
     from containarium.cli.reach import erased, gone, say_only_written
 
+    desk = dropped.desk
     if not desk.live or not order.wait:
         say_only_written(wired, desk.folder, live=desk.live)
         return
     _wait(wired, order, desk, gone)
     if order.at_once:
         _wait_for_end(wired, order, desk, erased)
-        _tell_deleted(wired, order)
+        word.settle()
+        _tell_deleted(wired, order, dropped)
         return
-    _tell_retired(wired, order, undo)
+    _tell_retired(wired, order, dropped)
 
 
 def _wait(wired: Wiring, order: _Order, desk: Desk, judge: Judge) -> None:
@@ -258,7 +244,7 @@ def _wait_for_end(wired: Wiring, order: _Order, desk: Desk, judge: Judge) -> Non
     _wait(wired, order, desk, judge)
 
 
-def _tell_retired(wired: Wiring, order: _Order, undo: dict[str, str]) -> None:
+def _tell_retired(wired: Wiring, order: _Order, dropped: _Dropped) -> None:
     from containarium.model import marks
     from containarium.model.observed import Look
     from containarium.plan.retire import policy
@@ -273,18 +259,23 @@ def _tell_retired(wired: Wiring, order: _Order, undo: dict[str, str]) -> None:
         until, rule = instance.config.get(marks.PRUNE_AFTER), policy(instance.config.get(marks.DELETION, ""))
         after = "then a backup is made and the data is deleted" if rule.backup else "then the data is deleted"
         kept = f"The data is kept until {until}, {after}" if until else "The data is kept for ever"
-        say(f"{name}: nobody gets in any more. {kept}. Undo: {undo[name]}", "green")
+        say(f"{name}: nobody gets in any more. {kept}. Undo: {dropped.undo(name)}", "green")
 
 
-def _tell_deleted(wired: Wiring, order: _Order) -> None:
+def _tell_deleted(wired: Wiring, order: _Order, dropped: _Dropped) -> None:
     from containarium.host.backupfiles import saved
 
     for name in order.names:
-        backups = saved(wired.settings.backups, name) if order.backup else ()
+        backups = saved(wired.settings.backups, name) if order.terms.backup else ()
         if backups:
             path = backups[0].path
             say(f"{name}: deleted. Its backup: {path}; back with: containarium restore {name} --from {path}", "green")
         else:
             say(f"{name}: deleted, for good.", "green")
+        if dropped.expired:
+            say(
+                f"{name}: {dropped.files[name]} stays, expired: an empty folder would say nothing. It may be removed "
+                "when there is another manifest"
+            )
     if len(order.names) > 1:
         say(f"{count(len(order.names), 'environment')} deleted.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from containarium.cli.editing import Checkout, checkout_of
 from containarium.cli.errors import FAILED, CommandError
 from containarium.cli.output import complain, count, printable, say
 from containarium.cli.survey import read
@@ -71,7 +72,8 @@ def import_(
     made, skipped = _drafted(wired, there, seen)
     texts = [_Made(draft, _text(draft)) for draft in made if draft.data]
     told = _told(wired, [*made, *skipped], texts, {one.name: one for one in seen})
-    if write is not None:
+    synced = _checkout(wired, write)
+    if write is not None and synced is None:
         _write(write, texts)
     elif texts:
         say("---\n".join(one.text for one in texts).rstrip("\n"))
@@ -79,6 +81,11 @@ def import_(
         complain(line, colour)
     if all_:
         _tell_orphans(importer.orphans())
+    if write is not None and synced is not None and texts:
+        raise CommandError(
+            f"{write} comes from git ({synced.source}), so nothing is written there",
+            f"commit the above there as {', '.join(synced.file(one.file) for one in texts)}",
+        )
     if any(not draft.data for draft in made):
         raise typer.Exit(FAILED)
 
@@ -143,6 +150,15 @@ def _text(draft: Draft) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(printable(text).split())
+
+
+def _checkout(wired: Wiring, folder: Path | None) -> Checkout | None:
+    """The repository that the folder comes from. What is written there goes with the next commit, and with it whoever
+    was taken over by it.
+    """
+    if folder is None:
+        return None
+    return checkout_of(wired, folder, live=folder.resolve() == wired.settings.manifests.resolve())
 
 
 def _write(folder: Path, texts: Sequence[_Made]) -> None:

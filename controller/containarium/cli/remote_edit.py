@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
 from containarium.api.errors import CallError, as_call_error, invalid, refused
+from containarium.api.operations import Leaving
 from containarium.cli.editing import Desk, editing, foresee
 from containarium.cli.errors import CommandError
 from containarium.cli.wiring import Wiring
 from containarium.model.base import InvalidValueError
 from containarium.model.environment import API_VERSION, KIND
 from containarium.model.fields import check_name
+from containarium.model.host import HostError
 from containarium.model.observed import Observed
 from containarium.model.sshkey import SSHKey
 from containarium.plan.decision import Interlock
@@ -55,28 +57,53 @@ class Editor:
             self._find(desk, name, next(iter(fields)))
             self._change(desk, name, [SetField(tuple(path.split(".")), _value(v)) for path, v in fields.items()])
 
-    def delete(self, names: Sequence[str], approved: str) -> None:
-        """Take the manifests out, all of them or none."""
-        from containarium.cli import delete
+    def delete(
+        self, names: Sequence[str], approved: str, *, backup: bool | None, at_once: bool,
+        pause: Callable[[float], None],
+    ) -> Leaving:  # fmt: skip
+        """Take the manifests out, all of them or none, once the containers say how their data goes."""
+        from containarium.cli.parting import Terms, refuse_unclear, unsaid, word_given
         from containarium.host import approvals
-        from containarium.sources.edit import Session, take_out
+        from containarium.sources.edit import take_out
 
-        today = self._wired.clock().date()
+        terms, today, told = Terms(backup, at_once), self._wired.clock().date(), list[str]()
         with self._editing() as desk:
             for name in names:
                 self._find(desk, name, "metadata.name")
-            trial = Desk(Session(desk.folder), desk.live, desk.checkout)
-            take_out(trial.session, names, today)
-            plan, observed = foresee(self._wired, trial)
-            delete._refuse_protected(desk, observed, names)
-            for interlock in plan.interlocks:
-                if set(names).isdisjoint(interlock.environments):
-                    continue
-                if not interlock.digest or interlock.digest != approved:
-                    raise _held_back(interlock)
-                approvals.approve(self._wired.settings.runtime, interlock, "retire", self._wired.clock())
-            take_out(desk.session, names, today)
-            desk.session.commit()
+            observed, _ = self._heed(desk, names, approved)
+            manifests = [desk.session.find(name).manifest for name in names]
+            for manifest in manifests:
+                refuse_unclear(manifest, terms)
+            todo = [manifest.name for manifest in manifests if unsaid(observed, manifest, terms)]
+        try:
+            with (
+                word_given(self._wired, self._editing, todo, terms, pause, told.append) as word,
+                self._editing() as desk,
+            ):
+                pause(0.0)  # whoever does not wait any more may not want it any more
+                _, held = self._heed(desk, names, approved)  # it may have been long
+                for interlock in held:
+                    approvals.approve(self._wired.settings.runtime, interlock, "retire", self._wired.clock())
+                stays = take_out(desk.session, names, today)
+                desk.session.commit()
+        except (CommandError, CallError, HostError, OSError) as error:
+            raise _with_what_was_undone(error, told) from None
+        return Leaving(stays, word.settle)
+
+    def _heed(self, desk: Desk, names: Sequence[str], approved: str) -> tuple[Observed, list[Interlock]]:
+        """Refuse whom this host would not let go. Returns what was seen of it, and what ``approved`` confirms."""
+        from containarium.cli import delete
+        from containarium.sources.edit import Session, take_out
+
+        trial = Desk(Session(desk.folder), desk.live, desk.checkout)
+        take_out(trial.session, names, self._wired.clock().date())
+        plan, observed = foresee(self._wired, trial)
+        delete._refuse_protected(desk, observed, names)
+        held = [interlock for interlock in plan.interlocks if not set(names).isdisjoint(interlock.environments)]
+        for interlock in held:
+            if not interlock.digest or interlock.digest != approved:
+                raise _held_back(interlock)
+        return observed, held
 
     def add_key(self, name: str, line: str) -> int:
         """Add a line; one that is there already stays as it is."""
@@ -158,6 +185,20 @@ def _in_words() -> Iterator[None]:
         yield
     except EditRefusedError as error:
         raise as_call_error(error) or error from None
+
+
+def _with_what_was_undone(error: Exception, told: Sequence[str]) -> Exception:
+    """The error, behind what was said while its deletion was taken back."""
+    if isinstance(error, CommandError):
+        error = CallError(grpc.StatusCode.FAILED_PRECONDITION, str(error), reason="EditRefused")
+    found = as_call_error(error)
+    if found is None or not told:
+        return found or error
+    return CallError(
+        found.code, f"{'; '.join(told)}: {found}",
+        reason=found.reason, details={"remedy": found.remedy, **found.details}, violations=found.violations,
+        retry_after=found.retry_after,
+    )  # fmt: skip
 
 
 def _checked(document: Mapping[str, Any]) -> str:

@@ -20,6 +20,9 @@ from containarium.plan.inventory import SUFFIX, Keys, Seen, assigned
 
 LABEL_PREFIX: Final = marks.PREFIX + "label."
 """Where the original keeps labels."""
+AT_ONCE: Final = "1s"
+"""The grace period that ``delete --force`` writes."""
+_HASTY: Final = "its grace period of a second, for a deletion at once, is left out: the usual one counts again"
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _GIB = 1 << 30
 _NIC_OF_HAND = ("nictype", "parent")
@@ -71,7 +74,8 @@ def _draft(seen: Seen, keys: Keys, pool: str, bridge: str) -> Draft:
     if refusal := _no_manifest(seen):
         return Draft(seen.name, seen.instance, remarks=(refusal,))
     if seen.ours and (recorded := _recorded(seen)):
-        return Draft(seen.name, seen.instance, recorded, {"": "from the container's own record"})
+        remarks = (_HASTY,) if _unhurried(recorded) else ()
+        return Draft(seen.name, seen.instance, recorded, {"": "from the container's own record"}, remarks)
     if not keys.lines:
         why = "no key that could go into a manifest was found: write its manifest yourself, with one in spec.sshKeys"
         return Draft(seen.name, seen.instance, remarks=(*keys.remarks, why))
@@ -121,6 +125,17 @@ def _recorded(seen: Seen) -> dict[str, Any]:
     except ValueError:
         return {}
     return plain(environment) if environment.metadata.name == seen.name else {}
+
+
+def _unhurried(data: dict[str, Any]) -> bool:
+    """Take the grace period of a deletion by force out of a manifest. Returns whether it was there."""
+    deletion = data["spec"].get("deletion") or {}
+    if deletion.get("grace") != AT_ONCE:
+        return False
+    del deletion["grace"]
+    if not deletion:
+        del data["spec"]["deletion"]
+    return True
 
 
 def _resources(seen: Seen, writing: _Writing) -> dict[str, Any]:

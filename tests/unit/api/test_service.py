@@ -12,13 +12,21 @@ import pytest
 from containarium.api import registry
 from containarium.api.client import Client
 from containarium.api.errors import told
+from containarium.api.operations import Operations
 from containarium.api.v1 import container_pb2 as pb
 from containarium.api.v1 import controller_pb2 as cpb
+from containarium.cli.remote_edit import Editor
 from containarium.host.meter import Usage
+from containarium.model import marks
+from containarium.model.action import UpdateInstance
 from containarium.model.host import HostError
 from containarium.model.observed import InstanceStatus
+from containarium.plan.desired import PROTECTION
+from containarium.simulate.faults import Boundary, Fail, Fault
+from containarium.simulate.host import SimulatedHost
+from containarium.simulate.somebody import Somebody
 from tests.builders import public_key
-from tests.unit.api.conftest import Site
+from tests.unit.api.conftest import Serve, Site
 
 T = 10.0
 IMAGE = "bootstrap:debian/12"
@@ -252,3 +260,81 @@ def test_with_force_the_data_is_gone_as_well(site: Site) -> None:
     assert steps[-1].exit_code == 0, steps
     assert "alice-container" not in site.world.instances
     assert "alice" not in site.world.accounts
+
+
+def force(site: Site, name: str = "alice", **more: object) -> list[cpb.Progress]:
+    request = cpb.DeleteEnvironmentRequest(names=[name], force=True, **more)  # type: ignore[arg-type]
+    return list(site.client().follow("DeleteEnvironment", request, T))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [(PROTECTION, "true", "is protected"), (marks.SUSPENDED, "2026-11-22T00:00:00+00:00", "is suspended")],
+)
+def test_a_refused_force_leaves_nothing_behind(site: Site, key: str, value: str, words: str) -> None:
+    create(site.client())
+    create(site.client(), "bob")
+    Somebody(site.world).set_config("alice-container", key, value)
+    before = site.manifest("alice")
+    with pytest.raises(HostError, match=words):
+        force(site)
+    assert site.manifest("alice") == before
+    assert site.world.instances["alice-container"].config[marks.DELETION] == "Retire;7d"
+
+
+def test_more_than_may_go_by_force_leaves_nothing_behind(site: Site) -> None:
+    for name in ("alice", "bob", "carol"):
+        create(site.client(), name)
+    before = site.manifest("alice")
+    with pytest.raises(HostError, match="nothing was deleted"):
+        list(
+            site.client().follow(
+                "DeleteEnvironment", cpb.DeleteEnvironmentRequest(names=["alice", "bob"], force=True), T
+            )
+        )
+    assert site.manifest("alice") == before
+
+
+def test_a_force_that_fails_half_way_is_taken_back(serve: Serve) -> None:
+    def fails(boundary: Boundary) -> Fault | None:
+        return Fail() if isinstance(boundary.action, UpdateInstance) else None
+
+    def breaking(made: Operations) -> Operations:
+        wired = made.manifests._wired  # type: ignore[attr-defined]
+        world = wired.host(wired.settings).world
+        return replace(made, manifests=Editor(replace(wired, host=lambda _: SimulatedHost(world, fails))))
+
+    site = serve(operations=breaking)
+    create(site.client())
+    create(site.client(), "bob")
+    before = site.manifest("alice")
+    with pytest.raises(HostError, match=r"nothing was deleted, .* as it was declared: injected fault"):
+        force(site)
+    assert site.manifest("alice") == before
+
+
+def test_who_never_gets_ready_is_deleted_by_force(site: Site) -> None:
+    create(site.client())
+    create(site.client(), "bob")
+    path = site.settings.manifests / "alice.yaml"
+    path.write_text(site.manifest("alice") + "  resources: {disk: 1GiB}\n")
+    assert force(site)[-1].exit_code == 0
+    assert "alice-container" not in site.world.instances
+
+
+def test_what_a_killed_force_left_is_refused(site: Site) -> None:
+    create(site.client())
+    create(site.client(), "bob")
+    path = site.settings.manifests / "alice.yaml"
+    path.write_text(site.manifest("alice") + "  deletion: {grace: 1s}\n")
+    with pytest.raises(HostError, match=r"alice\.yaml:\d+.*would be deleted after 1s"):
+        list(site.client().follow("DeleteEnvironment", cpb.DeleteEnvironmentRequest(names=["alice"]), T))
+    assert path.exists()
+
+
+def test_the_last_one_that_was_deleted_by_force_keeps_no_hasty_grace(site: Site) -> None:
+    create(site.client())
+    assert force(site)[-1].exit_code == 0
+    assert "alice-container" not in site.world.instances
+    assert "expires:" in site.manifest("alice")
+    assert "1s" not in site.manifest("alice")

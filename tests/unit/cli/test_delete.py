@@ -147,10 +147,36 @@ def test_the_last_one_is_deleted_by_force_too(shell: Shell) -> None:
     shell.declare("alice")
     shell("apply")
     _time_goes_by(shell)
+    ended = shell("delete", "alice", "--force", "--no-backup")
+    assert ended.code == 0, ended.err
+    assert BOX not in shell.world.instances
+    path = shell.folder / "alice.yaml"
+    assert "alice: deleted, for good." in ended.out
+    assert f"alice: {path} stays, expired: an empty folder would say nothing" in ended.out
+    assert yaml.safe_load(path.read_text())["spec"]["deletion"] == {"grace": "7d"}
+    assert shell("apply").code == 0
+    assert BOX not in shell.world.instances
+
+
+def test_the_last_one_that_has_left_is_deleted_by_force(shell: Shell) -> None:
+    shell.declare("alice")
+    shell("apply")
+    assert shell("delete", "alice").code == 0
+    _time_goes_by(shell)
+    shell.now += timedelta(hours=1)
     ended = shell("delete", "alice", "--force")
     assert ended.code == 0, ended.err
     assert BOX not in shell.world.instances
-    assert "alice: deleted" in ended.out
+    assert shell.world.backups
+
+
+def test_one_of_several_that_has_expired_is_deleted_by_force(people: Shell) -> None:
+    people.declare("alice", expires="2026-11-21")
+    people("apply")
+    assert people.world.instances[BOX].config[marks.PRUNE_AFTER].startswith("2026-11-29")
+    _time_goes_by(people)
+    assert people("delete", "alice", "--force").code == 0
+    assert BOX not in people.world.instances
 
 
 def test_in_a_working_copy_only_the_manifest_goes(people: Shell, tmp_path: Path) -> None:

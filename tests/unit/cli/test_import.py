@@ -152,6 +152,28 @@ def test_nothing_is_ever_replaced(shell: Shell, importer: FakeImporter, tmp_path
     assert (tmp_path / "alice.yaml").read_text() == "mine"
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_nothing_is_written_where_the_next_commit_would_take_it_away(
+    shell: Shell, importer: FakeImporter, tmp_path: Path, *, link: bool
+) -> None:
+    foreign(shell, importer)
+    if link:  # as containarium sync brings it
+        checkout = shell.settings.sync / "checkouts" / "1" / "environments"
+        checkout.mkdir(parents=True)
+        shell.folder.rmdir()
+        shell.folder.symlink_to(checkout)
+    else:
+        (shell.folder / ".git").mkdir()
+    ended = shell("import", "--all", "--write", str(shell.folder))
+    assert ended.code == 1
+    assert yaml.safe_load(ended.out)["metadata"]["name"] == "alice"
+    (error,) = [line for line in ended.err.splitlines() if line.startswith("containarium: error: ")]
+    assert "comes from git" in error
+    assert "commit the above there as " in error
+    assert "alice.yaml" in error
+    assert not (shell.folder / "alice.yaml").exists()
+
+
 def test_what_cannot_be_imported_is_told(shell: Shell, importer: FakeImporter) -> None:
     foreign(shell, importer)
     importer.there.append(replace(importer.there[0], instance="web", guest_keys=()))

@@ -130,6 +130,16 @@ def test_one_of_ours_brings_its_own_manifest_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("deletion", "left"), [({"grace": "1s"}, None), ({"grace": "1s", "backup": True}, {"backup": True})]
+)
+def test_what_a_deletion_by_force_wrote_does_not_come_back(deletion: dict[str, Any], left: object) -> None:
+    config = {marks.ENVIRONMENT: "alice", marks.MANIFEST: pack(manifest("alice", deletion=deletion))}
+    found = draft(seen(config=config, guest_keys=()))
+    assert found.data["spec"].get("deletion") == left
+    assert "grace period of a second" in " ".join(found.remarks)
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"devices": {"root": {**ROOT, "pool": "other"}, "eth0": NIC}}, "pool other"),
