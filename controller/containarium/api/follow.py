@@ -18,6 +18,7 @@ from containarium.api.errors import CallError
 from containarium.api.gate import Call
 from containarium.model.status import ConditionStatus
 from containarium.report import statusfile
+from containarium.report.status import UNREACHABLE
 from containarium.report.statusfile import EnvironmentStatus, Status
 
 _POLL = 0.2
@@ -25,6 +26,7 @@ _PATIENCE = 3
 """Attempts that may fail before somebody who waits is told that it does not work; the controller goes on."""
 _ASKING = 120.0
 _SETTLING = "Settling"
+_ABSENT = "Absent"
 
 
 class State(StrEnum):
@@ -33,6 +35,19 @@ class State(StrEnum):
     WORKING = "working"
     DONE = "done"
     FAILED = "failed"
+
+
+class Goal(StrEnum):
+    """What somebody waits for."""
+
+    READY = "ready"
+    """As declared, with its person let in."""
+    IN_FORCE = "in force"
+    """As declared. That its own SSH server does not answer is no part of an edit, and may never end."""
+    SHUT = "shut"
+    """Nobody gets in any more."""
+    GONE = "gone"
+    """Nothing of it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +128,9 @@ class Follower:
         self._nudge = nudge
 
     def until_there(
-        self, call: Call, names: Collection[str], since: datetime, *, leaving: bool = False, gone: bool = False
+        self, call: Call, names: Collection[str], since: datetime, goal: Goal = Goal.READY
     ) -> Iterator[Step]:
-        """Tell every step until all of them are as declared, or have failed. No names: whoever is not as declared now.
-
-        With ``leaving``, until nobody gets in any more; with ``gone`` as well, until nothing of them is left.
+        """Tell every step until all of them are there, or have failed. No names: whoever is not as declared now.
 
         ``since`` is a time after which a pass has to have begun. Raises HostError where no controller runs, and
         CallError when the call is over first.
@@ -131,7 +144,7 @@ class Follower:
             status = self._status()
             if status is not None and status.last_pass.started >= since:
                 for name in tuple(left):
-                    step = judge(status, name, leaving=leaving, gone=gone)
+                    step = judge(status, name, goal)
                     if told.get(name) != step:
                         told[name] = step
                         yield step
@@ -157,7 +170,7 @@ class Follower:
                 return
 
 
-def judge(status: Status, name: str, *, leaving: bool = False, gone: bool = False) -> Step:
+def judge(status: Status, name: str, goal: Goal = Goal.READY) -> Step:
     """What a status says of an environment that was changed before it was made."""
     environment = status.environment(name)
     problem = next((p for p in status.problems if p.environment == name), None)
@@ -170,11 +183,12 @@ def judge(status: Status, name: str, *, leaving: bool = False, gone: bool = Fals
     if status.last_pass.error:
         return Step(name, State.WORKING, message=f"the host could not be looked at: {status.last_pass.error}")
     if environment is None:
-        return Step(name, State.DONE) if leaving else Step(name, State.WORKING, message="not seen yet")
-    return _judge(environment, leaving=leaving, gone=gone)
+        left = goal in (Goal.SHUT, Goal.GONE)
+        return Step(name, State.DONE) if left else Step(name, State.WORKING, message="not seen yet")
+    return _judge(environment, goal)
 
 
-def _judge(environment: EnvironmentStatus, *, leaving: bool, gone: bool) -> Step:
+def _judge(environment: EnvironmentStatus, goal: Goal) -> Step:
     name, work, trouble, ready = environment.name, environment.work, environment.trouble, environment.ready
     if work is not None:
         return Step(name, State.WORKING, work.verb, work.action, work.step)
@@ -189,16 +203,21 @@ def _judge(environment: EnvironmentStatus, *, leaving: bool, gone: bool) -> Step
         )
     if trouble is not None:
         return Step(name, State.WORKING, message=trouble.message)
-    if leaving:
-        left = not gone and (environment.has("Retired") or ready.reason == "Expired")
+    if goal is Goal.GONE:  # of a manifest that stays a status still tells that it has expired
+        return Step(name, State.DONE if environment.status == _ABSENT else State.WORKING)
+    if goal is Goal.SHUT:
+        left = environment.has("Retired") or ready.reason == "Expired"
         return Step(name, State.DONE if left else State.WORKING, message=ready.message if left else "")
     if ready.status is ConditionStatus.TRUE:
         notes = [c.message for c in environment.conditions if c.type == "RestartRequired"]
         return Step(name, State.DONE, message=f"after its next restart: {notes[0]}" if notes else "")
     if environment.has("Suspended"):
         return Step(name, State.DONE, message=f"suspended: {ready.message}")
-    if environment.has("Reconciling") or ready.reason in ("SSHUnreachable", "HostNotSeen"):
-        return Step(name, State.WORKING, message=ready.message if ready.reason == "SSHUnreachable" else "")
+    if ready.reason == UNREACHABLE:
+        shut_out = f"{UNREACHABLE}: {ready.message}"
+        return Step(name, State.DONE if goal is Goal.IN_FORCE else State.WORKING, message=shut_out)
+    if environment.has("Reconciling") or ready.reason == "HostNotSeen":
+        return Step(name, State.WORKING)
     if ready.status is ConditionStatus.UNKNOWN:
         return Step(name, State.WORKING, message=ready.message)
     return Step(name, State.FAILED, message=f"{ready.reason}: {ready.message}" if ready.message else ready.reason)

@@ -14,30 +14,20 @@ import grpc
 
 from containarium.api.errands import Errands
 from containarium.api.errors import CallError
-from containarium.api.follow import Follower, State, Step, late
+from containarium.api.follow import Follower, Goal, State, Step
 from containarium.api.gate import Call
 from containarium.host.doctor.finding import Finding
 from containarium.host.meter import System, Usage
+from containarium.model.base import InvalidValueError
 from containarium.model.host import Progress
 from containarium.model.manifest import Load
 from containarium.model.observed import Observed
+from containarium.model.sshkey import SSHKey
 from containarium.plan.decision import Plan
-from containarium.report.environments import owned_instance
 from containarium.report.statusfile import Status
 
 SETTLED = 2.0
 """Seconds after which a pass takes it for over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """Manifests that were taken away. ``stays``: they were the last ones, so they are there still, expired.
-
-    ``settle`` is to be called when the data is gone: manifests that stay say again what they said.
-    """
-
-    stays: bool
-    settle: Callable[[], None]
 
 
 class Manifests(Protocol):
@@ -57,9 +47,10 @@ class Manifests(Protocol):
     def delete(
         self, names: Sequence[str], approved: str, *, backup: bool | None, at_once: bool,
         pause: Callable[[float], None],
-    ) -> Leaving:  # fmt: skip
+    ) -> Callable[[], None]:  # fmt: skip
         """Take the manifests away, once the containers say how their data goes; what fails is taken back whole.
 
+        Returns what is to be called when the data is gone: a manifest that stays, expired, says again what it said.
         ``approved`` is the digest of a set that is more than may go at once. ``backup``: None leaves it as declared.
         ``pause`` waits so many seconds, and may raise CallError.
         """
@@ -228,12 +219,12 @@ class Operations:
     def create(self, call: Call, document: Mapping[str, Any]) -> Iterator[Step]:
         """A new environment."""
         name = _name_of(document)
-        return self._changed(call, [name], {"environment": name}, lambda: self.manifests.create(document))
+        return self._changed(call, name, {"environment": name}, lambda: self.manifests.create(document), Goal.READY)
 
     def set(self, call: Call, name: str, fields: Mapping[str, str | bool]) -> Iterator[Step]:
         """New values for fields."""
         about = {"environment": name, **{field.rpartition(".")[2]: str(value) for field, value in fields.items()}}
-        return self._changed(call, [name], about, lambda: self.manifests.set(name, fields))
+        return self._changed(call, name, about, lambda: self.manifests.set(name, fields), Goal.IN_FORCE)
 
     def delete(
         self, call: Call, names: Sequence[str], *, force: bool, backup: bool, approved: str = ""
@@ -250,38 +241,19 @@ class Operations:
 
         self._may_begin(call, about)
         wish = backup if backup or force else None
-        left = self.manifests.delete(names, approved, backup=wish, at_once=force, pause=pause)
-        for step in self.follower.until_there(call, names, self.clock(), leaving=True):
+        settle = self.manifests.delete(names, approved, backup=wish, at_once=force, pause=pause)
+        for step in self.follower.until_there(call, names, self.clock(), Goal.SHUT):
             if not force or step.state is State.FAILED:
                 yield step
         if force:
             call.wait(SETTLED)
             gone = set()
-            for step in self._until_erased(call, names, stays=left.stays):
+            for step in self.follower.until_there(call, names, self.clock(), Goal.GONE):
                 if step.state is State.DONE:
                     gone.add(step.environment)
                 yield step
             if gone >= set(names):
-                left.settle()
-
-    def _until_erased(self, call: Call, names: Sequence[str], *, stays: bool) -> Iterator[Step]:
-        """Until nothing of them is left. Of a manifest that stays a status tells that it has expired, and no more."""
-        if not stays:
-            yield from self.follower.until_there(call, names, self.clock(), leaving=True, gone=True)
-            return
-        left = list(names)
-        while left:
-            for step in self.follower.until_there(call, left, self.clock(), leaving=True):
-                if step.state is not State.DONE:
-                    yield step
-                if step.state is State.FAILED:
-                    return
-            observed = self.views.look().observed
-            for name in [name for name in left if owned_instance(observed, name) is None]:
-                left.remove(name)
-                yield Step(name, State.DONE)
-            if left and call.wait(1.0):
-                raise late(left, {})
+                settle()
 
     def add_key(self, call: Call, name: str, line: str) -> tuple[int, Iterator[Step]]:
         """Another key; returns how many there are then."""
@@ -312,7 +284,9 @@ class Operations:
         """Let exactly this set go."""
         call.check()
         call.audit({"digest": digest})
-        return self.words.approve(digest)
+        verb, names = self.words.approve(digest)
+        call.audit({"digest": digest, "environment": " ".join(names)})
+        return verb, names
 
     def suspend(self, call: Call, name: str, *, suspended: bool) -> bool:
         """Leave an environment alone, or look after it again."""
@@ -332,22 +306,30 @@ class Operations:
                 )
 
     def _keys(self, call: Call, name: str, line: str, edit: Callable[[str, str], int]) -> tuple[int, Iterator[Step]]:
-        self._may_begin(call, {"environment": name})
+        self._may_begin(call, {"environment": name, "key": _fingerprint(line)})
         number = edit(name, line)
-        return number, self.follower.until_there(call, [name], self.clock())
+        return number, self.follower.until_there(call, [name], self.clock(), Goal.IN_FORCE)
 
     def _changed(
-        self, call: Call, names: Sequence[str], about: Mapping[str, str], edit: Callable[[], None]
+        self, call: Call, name: str, about: Mapping[str, str], edit: Callable[[], None], goal: Goal
     ) -> Iterator[Step]:
         self._may_begin(call, about)
         edit()
-        yield from self.follower.until_there(call, names, self.clock())
+        yield from self.follower.until_there(call, [name], self.clock(), goal)
 
     def _may_begin(self, call: Call, about: Mapping[str, str]) -> None:
         """Nothing is edited that nobody wants any more, or that nobody would carry out."""
         call.check()
         self.controller()
         call.audit(about)
+
+
+def _fingerprint(line: str) -> str:
+    """Of a public key; what is none (it may be a fingerprint) as it is, bounded."""
+    try:
+        return SSHKey.parse(line).fingerprint
+    except InvalidValueError:
+        return line[:100]
 
 
 def _name_of(document: Mapping[str, Any]) -> str:

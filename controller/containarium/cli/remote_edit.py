@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 
 from containarium.api.errors import CallError, as_call_error, invalid, refused
-from containarium.api.operations import Leaving
 from containarium.cli.editing import Desk, editing, foresee
 from containarium.cli.errors import CommandError
 from containarium.cli.wiring import Wiring
@@ -60,7 +59,7 @@ class Editor:
     def delete(
         self, names: Sequence[str], approved: str, *, backup: bool | None, at_once: bool,
         pause: Callable[[float], None],
-    ) -> Leaving:  # fmt: skip
+    ) -> Callable[[], None]:  # fmt: skip
         """Take the manifests out, all of them or none, once the containers say how their data goes."""
         from containarium.cli.parting import Terms, refuse_unclear, unsaid, word_given
         from containarium.host import approvals
@@ -84,11 +83,11 @@ class Editor:
                 _, held = self._heed(desk, names, approved)  # it may have been long
                 for interlock in held:
                     approvals.approve(self._wired.settings.runtime, interlock, "retire", self._wired.clock())
-                stays = take_out(desk.session, names, today)
+                take_out(desk.session, names, today)
                 desk.session.commit()
         except (CommandError, CallError, HostError, OSError) as error:
             raise _with_what_was_undone(error, told) from None
-        return Leaving(stays, word.settle)
+        return word.settle
 
     def _heed(self, desk: Desk, names: Sequence[str], approved: str) -> tuple[Observed, list[Interlock]]:
         """Refuse whom this host would not let go. Returns what was seen of it, and what ``approved`` confirms."""

@@ -21,6 +21,7 @@ from containarium.model import marks
 from containarium.model.action import UpdateInstance
 from containarium.model.host import HostError
 from containarium.model.observed import InstanceStatus
+from containarium.model.sshkey import SSHKey
 from containarium.plan.desired import PROTECTION
 from containarium.simulate.faults import Boundary, Fail, Fault
 from containarium.simulate.host import SimulatedHost
@@ -227,6 +228,14 @@ def test_every_change_is_audited_with_who_and_how_it_ended(site: Site) -> None:
     assert first[0].fingerprint.startswith("SHA256:")
     assert first[0].address.startswith("127.0.0.1:")
     assert (second[0].uid, second[2]["result"], third[2]["result"]) == (0, "ok", "failed")
+
+
+def test_the_audit_says_which_key(site: Site) -> None:
+    create(site.client())
+    second = SSHKey.parse(public_key("second"))
+    site.client().ask("AddSSHKey", pb.AddSSHKeyRequest(username="alice", ssh_public_key=second.line), T, original=True)
+    about = [about for _, call, about in site.audited if call == "AddSSHKey"]
+    assert [(one["environment"], one["key"]) for one in about] == [("alice", second.fingerprint)]
 
 
 def test_without_a_controller_nothing_is_edited(site: Site) -> None:
