@@ -47,9 +47,9 @@ test-e2e: .venv/.dev .venv/.compiled ## the half that runs on real, disposable h
 	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m e2e
 
 .PHONY: soak
-soak: .venv/.dev .venv/.compiled ## property tests with many more examples, and a controller killed fifty times
+soak: .venv/.dev .venv/.compiled ## property tests with many more examples, and more kills and clouds on real hosts
 	CONTAINARIUM_SOAK=1 $(PYTEST) -n $(WORKERS) --timeout 7200 tests/property
-	CONTAINARIUM_SOAK=1 $(PYTEST) -m e2e --timeout 1200 tests/e2e/test_torture.py -k killed_controllers
+	CONTAINARIUM_SOAK=1 $(PYTEST) -m e2e --timeout 1200 tests/e2e -k "killed_controllers or killed_at_random or notice"
 
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy --strict, the import layers, and whether schemas/ is up to date

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tests.lab.command import Completed
     from tests.lab.host import LabHost
 
-KILLS = 20
+KILLS = 20 if os.environ.get("CONTAINARIUM_SOAK") else 10
 MOST = 60
 WORK = "/srv/work"
 BARE = "/home/git/environments.git"
