@@ -250,6 +250,10 @@ def test_a_full_disk_is_named_holds_up_nobody_and_grows(site: LivingSite) -> Non
     before = belongings(site, "gina")
     fill = "head -c 2G /dev/zero > /root/fill; sync; head -c 2G /dev/zero > /root/last"
     site.host.outer.refused_write(lambda: site.inside("gina", "sh", "-c", fill, check=False, timeout=120))
+    boot = site.boot_id("gina")
+    site.host.incus("stop", "--force", instance_of("gina"), check=False)  # it stops, and Incus has no room to note it
+    site.wait_ready("gina", timeout=90)
+    assert site.boot_id("gina") != boot, "who has filled a disk gets in again"
     key = site.person("gina").public(label="second")
     site.declare("gina", resources={"disk": "1GiB", "memory": "600MiB"}, sshKeys=[site.person("gina").public(), key])
     site.until("the trouble", lambda: _trouble(site, "gina"))
@@ -258,8 +262,6 @@ def test_a_full_disk_is_named_holds_up_nobody_and_grows(site: LivingSite) -> Non
     assert site.conditions("gina")["Ready"]["status"] != "True"
     site.host.incus("config", "set", instance_of("dora"), "limits.processes=99")
     site.until("dora to be repaired", lambda: config_of(site, "dora", "limits.processes") == "512", timeout=15)
-    site.host.incus("stop", "--force", instance_of("gina"), check=False)  # it stops, and Incus has no room to note it
-    site.until_facts("gina", "to run again, full as it is", lambda facts: facts.status == "Running", timeout=30)
     site.declare("gina", resources={"disk": "3GiB", "memory": "600MiB"}, sshKeys=[site.person("gina").public(), key])
     site.wait_ready("gina", timeout=60)
     facts = site.environment("gina")

@@ -29,6 +29,19 @@ class Headroom:
         self._pool = settings.pool
         self._quotas = quotas
 
+    def grow(self, instance: str, devices: Mapping[str, Mapping[str, str]]) -> bool:
+        """Let an instance have the disk that its ``devices`` say; whether they say any, and the kernel took it.
+
+        Incus goes by way of the folder itself, which the kernel refuses for one that is over its limit, as a start with
+        headroom may leave it. Raises HostError.
+        """
+        root = devices.get(ROOT_DEVICE) or {}
+        size = parse_bytes(str(root.get("size") or "0"))
+        pool = self._pools / str(root.get("pool") or self._pool)
+        folder = pool / "containers" / instance
+        used = self._quotas.used(folder)
+        return used is not None and size > used and self._quotas.set_btrfs(folder, pool, size)
+
     @contextmanager
     def given(self, there: Mapping[str, Any]) -> Iterator[bool]:
         """Give an instance, in Incus' own words, room for the time of the block; whether there was any to give.

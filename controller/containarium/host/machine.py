@@ -27,7 +27,7 @@ from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
 from containarium.host.settings import HostSettings
 from containarium.model import action as act
-from containarium.model.host import Inside, Progress, TerminalError, everybody, silent
+from containarium.model.host import HostError, Inside, Progress, TerminalError, everybody, silent
 from containarium.model.observed import Look, Observed
 
 
@@ -56,8 +56,8 @@ class Machine:
         acting = run or partial(command.run, cancellation=self._cancellation)
         self._incus = Incus(settings, cancellation=self._cancellation)
         self._instances = Instances(self._incus, NicFilters(self._incus, acting), settings)
-        headroom = Headroom(settings, Quotas(run or command.run))
-        self._power = Power(self._incus, self._instances, headroom=headroom)
+        self._headroom = Headroom(settings, Quotas(run or command.run))
+        self._power = Power(self._incus, self._instances, headroom=self._headroom)
         self._backups = Backups(self._incus, self._instances, settings, acting)
         self._last_power = Power(Incus(settings), self._instances)
         flights = Flights(settings.state / "locks")
@@ -124,7 +124,7 @@ class Machine:
             case act.DeleteInstance():
                 self._instances.delete(action, progress)
             case act.UpdateInstance():
-                self._instances.update(action)
+                self._update(action)
             case act.AdoptInstance():
                 self._instances.adopt(action)
             case act.BackupInstance():
@@ -137,6 +137,14 @@ class Machine:
                 self._power.restart(action.instance, action.environment, progress)
             case _:
                 self._guests.execute(action, progress)
+
+    def _update(self, action: act.UpdateInstance) -> None:
+        try:
+            self._instances.update(action)
+        except HostError as error:
+            if error.reason != "QuotaExceeded" or not self._headroom.grow(action.instance, action.devices):
+                raise
+            self._instances.update(action)
 
     def _source(self, action: act.CreateInstance, progress: Progress) -> Mapping[str, Any]:
         if action.recipe is not None:

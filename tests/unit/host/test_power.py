@@ -174,3 +174,15 @@ def test_nobodys_disk_grows_by_starting_again_and_again(tmp_path: Path, group: P
     with pytest.raises(TerminalError, match="quota"):
         again()
     assert max(guest.limits) == (1 << 30) + MOST
+
+
+def test_one_that_is_over_its_limit_grows(tmp_path: Path, group: Path) -> None:
+    (group / "referenced").write_text(f"{(1 << 30) + 4096}\n")
+    guest = FullGuest(tmp_path, group)
+    headroom = Headroom(
+        HostSettings(incus_dir=tmp_path), Quotas(guest.run, btrfs=tmp_path, volume=lambda _folder: Subvolume("fs", 7))
+    )
+    assert not headroom.grow("a", {"eth0": {"type": "nic"}}), "no disk is asked for"
+    assert not headroom.grow("a", {"root": {"size": "1GiB"}}), "that is too little still"
+    assert headroom.grow("a", {"root": {"pool": "fast", "size": "3GiB"}})
+    assert guest.limits == [3 << 30]
