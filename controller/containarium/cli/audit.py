@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -33,6 +35,10 @@ COLUMNS = ("time", "event", "environment", "from", "port", "key", "seconds", "wh
 _HEADERS = ("TIME", "EVENT", "ENVIRONMENT", "FROM", "KEY", "FOR", "WHO", "WHAT")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MOST_IN_WORDS = 5
+_ONE = threading.Lock()
+"""Whoever holds it looks at the logs."""
+_PATIENCE = 5.0
+"""Seconds that the next one waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +72,61 @@ def audit(
     show(told(wired, name or "", since, until), name or "", output)
 
 
-def told(wired: Wiring, name: str, since: str, until: str | None) -> dict[str, Any]:
-    """What audit prints as JSON: entries, oldest first, where the logins are from, and bans; all, or only ``name``'s.
+def told(wired: Wiring, name: str, since: str, until: str | None, patience: float = _PATIENCE) -> dict[str, Any]:
+    """What audit prints as JSON: entries, oldest first, where they are from, and bans; all, or only ``name``'s.
 
-    Raises CommandError and HostError.
+    ``remarks`` are words about what is missing among them. Raises CommandError and HostError.
     """
     if name:
         from containarium.cli.snapshot import refuse_no_name
 
         refuse_no_name(name)
     window = window_of(wired, since, until)
-    logins, source = read_logins(wired, window, name)
-    rows = sorted([*map(_login, logins), *_changes(wired, window, name)], key=lambda row: str(row["time"]))
+    with _alone(patience):
+        rows, source, remarks = _entries(wired, window, name)
     begin = window.since.isoformat(timespec="seconds")
-    return {"source": source, "since": begin, "entries": rows, **_banned(wired.bans())}
+    return {"source": source, "since": begin, "entries": rows, "remarks": remarks, **_banned(wired.bans())}
+
+
+@contextmanager
+def _alone(patience: float) -> Iterator[None]:
+    """A server is asked by several at once, and what is read takes memory. Raises RetryableError (Busy)."""
+    from containarium.model.host import RetryableError
+
+    if not _ONE.acquire(timeout=patience):
+        raise RetryableError(
+            "the logs are just being looked through for somebody else", remedy="ask again in a minute", reason="Busy"
+        )
+    try:
+        yield
+    finally:
+        _ONE.release()
+
+
+def _entries(wired: Wiring, window: Window, name: str) -> tuple[list[dict[str, Any]], str, list[str]]:
+    """The rows, their source, and remarks. Strangers fill one of the two logs: that it fails takes nothing from the
+    other. Raises HostError where both fail.
+    """
+    from containarium.model.host import HostError
+
+    rows: list[dict[str, Any]] = []
+    source, failed, remarks = "", [], []
+    parts = (("changes", _changes), ("logins", _logins))
+    for title, part in parts:
+        try:
+            found, source, whole = part(wired, window, name)
+        except HostError as error:
+            failed.append(error)
+            remarks.append(f"The {title} are not known: {error}.")
+            continue
+        rows += found
+        if not whole:
+            remarks.append(f"There are too many {title}: earlier ones are left out.")
+    if len(failed) == len(parts):
+        raise failed[-1]
+    rows.sort(key=lambda row: (str(row["time"]), row["event"] == "change"))
+    words = " ".join(remarks).rstrip(".")
+    return rows, f"{source} ({words})" if words else source, remarks
 
 
 def show(data: Mapping[str, Any], name: str, output: AuditFormat) -> None:
@@ -91,27 +138,18 @@ def show(data: Mapping[str, Any], name: str, output: AuditFormat) -> None:
     else:
         _table(data)
         _tell_bans(data, name)
+    if output is not AuditFormat.JSON:
+        for remark in data.get("remarks", ()):  # older servers have none
+            complain(remark, "yellow")
 
 
 def window_of(wired: Wiring, since: str, until: str | None) -> Window:
     """What the two options ask for. Raises CommandError."""
     now = wired.clock()
-    window = Window(_moment(since, now, "--since"), _moment(until, now, "--until") if until else now)
+    window = Window(_moment(since, now, "--since"), min(now, _moment(until, now, "--until")) if until else now)
     if window.since >= window.until:
         raise CommandError(f"nothing is after {since} and before {until or 'now'}", "give --since an earlier time")
     return window
-
-
-def read_logins(wired: Wiring, window: Window, name: str) -> tuple[list[Login], str]:
-    """The logins of that time, and where they are from: of everybody whose environment is here, or of ``name``."""
-    from containarium.host.logins import ssh_logins
-
-    read = wired.logs().ssh(window.since, window.until, name)
-    found = ssh_logins(read, wired.settings, name)
-    if not name:
-        ours = _environments(wired)
-        found = [login for login in found if login.name in ours]
-    return found, read.source
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -139,11 +177,11 @@ def _moment(text: str, now: datetime, option: str) -> datetime:
         pass
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment if moment.tzinfo else moment.astimezone()
+    except (ValueError, OverflowError):  # also for what is a time, and in no year that there is
         raise CommandError(
             f"{option}: {text!r} is no time", "write 12h, 7d, 2026-11-20 or 2026-11-20T08:30 (this host's time)"
         ) from None
-    return moment if moment.tzinfo else moment.astimezone()
 
 
 def _environments(wired: Wiring) -> frozenset[str]:
@@ -173,15 +211,25 @@ def _login(login: Login) -> dict[str, Any]:
     }
 
 
-def _changes(wired: Wiring, window: Window, name: str) -> list[dict[str, Any]]:
+def _logins(wired: Wiring, window: Window, name: str) -> tuple[list[dict[str, Any]], str, bool]:
+    """Rows of everybody whose environment is here, or of ``name``; where they are from, and whether that is all."""
+    from containarium.host.logins import people, ssh_logins
+
+    names = frozenset({name}) if name else _environments(wired)
+    read = wired.logs().ssh(window.since, window.until, name, people(wired.settings, names))
+    return [_login(login) for login in ssh_logins(read, wired.settings)], read.source, read.whole
+
+
+def _changes(wired: Wiring, window: Window, name: str) -> tuple[list[dict[str, Any]], str, bool]:
+    """As ``_logins``, of changes."""
     from containarium.host.loglines import changes
 
-    found = []
-    for line in wired.logs().trail(window.since, window.until).lines:
+    read, found = wired.logs().trail(window.since, window.until), []
+    for line in read.lines:
         change = changes(line)
         if change is not None and (not name or name in _names(change)):
             found.append(_change(line, change))
-    return found
+    return found, read.source, read.whole
 
 
 def _change(line: Line, change: Mapping[str, Any]) -> dict[str, Any]:

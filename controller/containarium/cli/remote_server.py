@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from containarium.report.log import Logger
 
 CERTIFICATES = "/etc/containarium/certs"
+_WHOM = ("environment", "only")
+"""What a call is about that are names of environments, separated by spaces."""
 
 
 def api(
@@ -131,7 +133,7 @@ def auditing(wired: Wiring, logger: Logger) -> Audit:
         )
         details = {key: value for key, value in about.items() if key not in ("environment", "result")}
         details |= {"role": who.role.value} | ({"address": who.address} if who.address else {})
-        environments = about.get("environment", "").split()
+        environments = dict.fromkeys(name for key in _WHOM for name in about.get(key, "").split())
         if not wired.trail(caller, call, details, environments=environments, result=about.get("result", "ok")):
             to_log(who, call, about)
 

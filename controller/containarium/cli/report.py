@@ -134,16 +134,23 @@ def _events(wired: Wiring, window: Window, page: _Page) -> None:
 
 
 def _logins(wired: Wiring, window: Window, page: _Page) -> None:
-    from containarium.host.logins import ssh_logins
+    from containarium.host.logins import people, ssh_logins
 
-    found = ssh_logins(wired.logs().ssh(window.since, window.until), wired.settings)
+    read = wired.logs().ssh(window.since, window.until, wanted=people(wired.settings))
+    found = ssh_logins(read, wired.settings)
     accepted = Counter(login.name for login in found if login.accepted)
     refused = Counter(login.name for login in found if not login.accepted)
     sources = Counter(login.source for login in found if not login.accepted and login.source)
     title = f"Logins: {sum(accepted.values())} by {count(len(accepted), 'account')}; {sum(refused.values())} refused"
+    title += "" if read.whole else " (there are too many: earlier ones are left out)"
     below = [f"refused as {name}: {number}" for name, number in refused.most_common(5)]
     below += [f"refused from {source}: {number}" for source, number in sources.most_common(5)]
-    data = {"accepted": dict(accepted), "refused": dict(refused), "refused_from": dict(sources.most_common(100))}
+    data = {
+        "accepted": dict(accepted),
+        "refused": dict(refused),
+        "refused_from": dict(sources.most_common(100)),
+        "whole": read.whole,
+    }
     page.add("logins", title, data, below)
 
 

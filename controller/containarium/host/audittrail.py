@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import syslog
-from collections.abc import Callable, Iterable, Mapping
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,13 @@ _MOST = 50
 """Environments, and details, that one line names."""
 _NOBODY = 2**32 - 1
 """The login id of a process that nobody logged in for: services, timers."""
-_SOCKETS = (Path("/run/systemd/journal/dev-log"), Path("/dev/log"))
+SOCKETS = (Path("/run/systemd/journal/dev-log"), Path("/dev/log"))
+"""Where loggers take lines: journald's own, then whoever's."""
+_PRIORITY = 10 << 3 | 5
+"""Facility authpriv, severity notice."""
+_PATIENCE = 2.0
+"""Seconds that a logger which takes nothing is waited for."""
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 Send = Callable[[str], bool]
 
@@ -93,19 +100,34 @@ def record(
         "details": {_text(key): _value(value) for key, value in list((details or {}).items())[:_MOST]},
     }
     line = json.dumps({key: value for key, value in found.items() if value not in ("", None, [], {})})
-    return (send or _send)(line)
+    return (send or deliver)(line)
 
 
-def _send(line: str) -> bool:
-    """By syslog(3): journald takes it where it runs, and any other logger where not. It tells nobody of a failure."""
-    if not any(path.exists() for path in _SOCKETS):
-        return False
-    syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-    try:
-        syslog.syslog(syslog.LOG_NOTICE, line)
-    finally:
-        syslog.closelog()
-    return True
+def deliver(line: str, sockets: Sequence[Path] = SOCKETS, patience: float = _PATIENCE) -> bool:
+    """Give one line to the first logger that is there, as RFC 3164 has it; False where none takes it in ``patience``
+    seconds.
+
+    Over a socket of its own: syslog(3) has one name for the whole process, and waits for ever where a logger is stuck.
+    """
+    message = f"<{_PRIORITY}>{_stamp()} {IDENTIFIER}[{os.getpid()}]: {line}".encode("ascii", "backslashreplace")
+    for path in sockets:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as logger:
+                logger.settimeout(patience)
+                logger.connect(str(path))
+                logger.send(message)
+        except TimeoutError:
+            return False  # the next one is mostly the same by another name
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _stamp() -> str:
+    """This host's time, in English whatever its language is."""
+    now = time.localtime()
+    return f"{_MONTHS[now.tm_mon - 1]} {now.tm_mday:2} {time.strftime('%H:%M:%S', now)}"
 
 
 def _login(proc: Path) -> int | None:

@@ -1,53 +1,72 @@
 """What sshd and our audit trail have written down: read from the journal, or from auth.log and what was rotated of it.
 
-Strangers fill these logs at will, so everything is bounded: the time that is asked for, what is read, and each line.
+Strangers fill these logs at will, so everything is bounded: the time that a look takes, each line, and what is kept of
+them. The newest count; whoever is told of them is told as well that there were more.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import shutil
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, cast
+from typing import Generic, Protocol, TypeVar
 
 from containarium.host import probekey
 from containarium.host.audittrail import IDENTIFIER
-from containarium.host.bounded import Limits, Output, run_bounded
-from containarium.host.loglines import Line, Login, logins, said
+from containarium.host.authlog import Asked, AuthLog, files
+from containarium.host.bounded import Limits
+from containarium.host.loglines import Kind, Line, Login, Said, changes, logins, said
+from containarium.host.newest import Newest, Sift
 from containarium.host.settings import HostSettings
+from containarium.host.streamed import Each, Streamed, stream
 from containarium.model.host import TerminalError
 from containarium.model.sshkey import SSHKey
 
 SSHD = ("sshd", "sshd-session", "sshd-auth")
 """What sshd calls itself; its parts have had names of their own since OpenSSH 9.8."""
+MOST_LOGINS = 20_000
+"""Logins that one look keeps of those let in, and as many of those refused. An answer of the API has room for them."""
+_CLOSED = 5
+"""Ends that are kept for each login: sshd tells one in several lines, and those of the probe are told, too."""
+_MOST_CHANGES = 5000
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-_SECONDS = 120.0
-_MOST_OUTPUT = 128 << 20
+_SECONDS = 25.0
+"""For one look; whoever waits for logins and changes at the other end of the API waits for 60."""
+_LONGEST_LINE = 256 << 10
 _ADDRESS_SPACE = 64 << 30
 """journalctl maps every file of the journal."""
-_MOST_TEXT = 1 << 30
-"""Bytes of auth.log and its rotated files, unpacked, that are read at most."""
-_LONGEST_LINE = 8192
 _NEWEST = 5000
 """Lines that one look of the counter takes in; of a flood the newest count."""
-_STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)) \S+ ([A-Za-z-]+)(?:\[(\d{1,10})\])?: (.*)")
-_OLD_STYLE = re.compile(r"([A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d) \S+ ([A-Za-z-]+)(?:\[(\d{1,10})\])?: (.*)")
 
-Bounded = Callable[..., Output]
+T = TypeVar("T")
+Wanted = Callable[[Said], bool]
+
+
+class Stream(Protocol):
+    """Runs a command as ``streamed.stream`` does; tests hand in their own."""
+
+    def __call__(self, args: Sequence[str], limits: Limits, each: Each, *, env: Mapping[str, str]) -> Streamed: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """Lines of a log in their order, and where they came from, in words."""
+class Read(Generic[T]):
+    """What lines of a log come to, in their order, and where they are from, in words.
 
-    lines: tuple[Line, ...]
+    ``whole``: nothing was left out; else the earlier ones were, for there were too many.
+    """
+
+    lines: tuple[T, ...]
     source: str
+    whole: bool = True
+
+
+def anybody(_one: Said) -> bool:
+    """Wants every line."""
+    return True
 
 
 class Logs:
@@ -56,63 +75,72 @@ class Logs:
     def __init__(
         self,
         log: Path = Path("/var/log"),
-        run: Bounded = run_bounded,
+        run: Stream = stream,
         which: Callable[[str], str | None] = shutil.which,
+        most: int = MOST_LOGINS,
     ) -> None:
         self._log = log
         self._run = run
         self._which = which
+        self._most = most
 
-    def ssh(self, since: datetime, until: datetime, name: str = "") -> Read:
-        """What sshd wrote; with ``name`` only lines in which that stands.
+    def ssh(self, since: datetime, until: datetime, name: str = "", wanted: Wanted = anybody) -> Read[Said]:
+        """What sshd said of logins; with ``name`` only of that one's. What is not ``wanted`` counts for nothing.
 
-        Raises TerminalError: NoLog where there is none, LogTooLarge where it is more than can be looked through.
+        Raises HostError: NoLog where there is no log, JournalUnreadable.
         """
-        return self._read(SSHD, since, until, name)
 
-    def trail(self, since: datetime, until: datetime) -> Read:
+        def sift(line: Line) -> tuple[str, Said] | None:
+            one = said(line)
+            return (one.kind, one) if one and (not name or one.name == name) and wanted(one) else None
+
+        most = {Kind.ACCEPTED: self._most, Kind.REFUSED: self._most, Kind.CLOSED: _CLOSED * self._most}
+        kept = Newest(sift, {str(kind): number for kind, number in most.items()})
+        return self._read(Asked(SSHD, since, until, name), kept)
+
+    def trail(self, since: datetime, until: datetime) -> Read[Line]:
         """What our audit trail holds. Raises as ``ssh`` does."""
-        return self._read((IDENTIFIER,), since, until, "")
+        sift: Sift[Line] = lambda line: ("", line) if changes(line) is not None else None  # noqa: E731
+        # --all: without it, long lines of the trail come as null
+        return self._read(Asked((IDENTIFIER,), since, until), Newest(sift, {"": _MOST_CHANGES}), "--all")
 
-    def _read(self, identifiers: Sequence[str], since: datetime, until: datetime, word: str) -> Read:
-        journal, files = self._which("journalctl") is not None, _files(self._log, since)
-        found: tuple[Line, ...] = ()
+    def _read(self, asked: Asked, kept: Newest[T], *options: str) -> Read[T]:
+        journal, found = self._which("journalctl") is not None, files(self._log, asked.since)
         if journal:
-            found = tuple(self._journal(identifiers, since, until, word))
-        if found or (journal and not files):
-            return Read(found, "the journal")
-        if not files:
+            whole = self._journal(asked, kept, options)
+            lines = kept.oldest_first()
+            if lines or not found:
+                return Read(lines, "the journal", whole and kept.whole)
+        if not found:
             raise TerminalError(
                 f"there is neither a journal nor {self._log / 'auth.log'} on this host",
                 remedy="see that systemd-journald or rsyslog runs",
                 reason="NoLog",
             )
-        return Read(tuple(_from_files(files, frozenset(identifiers), since, until, word)), str(self._log / "auth.log"))
+        text = AuthLog(asked)
+        for path in found:
+            kept.put_block(text.lines(path))
+        return Read(kept.oldest_first(), str(self._log / "auth.log"), text.whole and kept.whole)
 
-    def _journal(self, identifiers: Sequence[str], since: datetime, until: datetime, word: str) -> Iterator[Line]:
+    def _journal(self, asked: Asked, kept: Newest[T], options: Sequence[str]) -> bool:
+        """Whether all of it was looked through: the newest come first, and time may end before they do."""
         # whole seconds: one more at the end, and what is too much of it is left out below
-        span = [f"--since=@{int(since.timestamp())}", f"--until=@{int(until.timestamp()) + 1}"]
-        grep = [f"--grep={re.escape(word)}", "--case-sensitive=yes"] if word else []
-        for line in self._asked(identifiers, [*span, *grep])[0]:
-            if since <= line.at <= until:
-                yield line
+        begin, end = max(0, int(asked.since.timestamp())), max(0, int(asked.until.timestamp()) + 1)
+        span = [f"--since=@{begin}", f"--until=@{end}", "--reverse"]
+        grep = [f"--grep={re.escape(asked.word)}", "--case-sensitive=yes"] if asked.word else []
 
-    def _asked(self, identifiers: Sequence[str], options: Sequence[str]) -> tuple[list[Line], str]:
-        """Lines of the journal, and the cursor of the last one."""
+        def each(raw: bytes) -> bool:
+            line = _line(_entry(raw))
+            return line is None or not asked.since <= line.at <= asked.until or kept.put(line)
+
+        return self._ask(asked.identifiers, [*span, *grep, *options], each)
+
+    def _ask(self, identifiers: Iterable[str], options: Sequence[str], each: Each, fields: str = "") -> bool:
         command = ["journalctl", "--quiet", "--no-pager", "--output=json"]
-        fields = "--output-fields=MESSAGE,_PID,_UID,SYSLOG_IDENTIFIER"
+        fields = f"--output-fields={fields or 'MESSAGE,_PID,_UID,SYSLOG_IDENTIFIER'}"
         matches = [f"SYSLOG_IDENTIFIER={identifier}" for identifier in identifiers]
-        limits = Limits(seconds=_SECONDS, output=_MOST_OUTPUT, memory=_ADDRESS_SPACE)
-        try:
-            done = self._run([*command, fields, *options, *matches], limits, env=_ENVIRONMENT)
-        except TerminalError as error:
-            if error.reason != "OutputTooLarge":
-                raise
-            raise TerminalError(
-                "the journal holds more of that than can be looked through at once",
-                remedy="ask for a shorter time (--since, --until)",
-                reason="LogTooLarge",
-            ) from error
+        limits = Limits(seconds=_SECONDS, output=_LONGEST_LINE, memory=_ADDRESS_SPACE)
+        done = self._run([*command, fields, *options, *matches], limits, each, env=_ENVIRONMENT)
         if done.code not in (0, 1) or (done.code == 1 and done.err.strip()):  # 1: nothing was found
             first = next(iter(done.err.strip().splitlines()), f"exit code {done.code}")
             raise TerminalError(
@@ -120,18 +148,29 @@ class Logs:
                 remedy="run it as root",
                 reason="JournalUnreadable",
             )
-        return _parsed(done.out)
+        return done.whole
 
     def since_cursor(self, cursor: str) -> tuple[list[Line], str]:
         """The newest lines of sshd after a cursor, and the next cursor; with an empty one, only where the journal
         ends now.
         """
-        if not cursor:
-            limits = Limits(seconds=_SECONDS, memory=_ADDRESS_SPACE)
-            command = ["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=_PID", "--lines=1"]
-            return [], _parsed(self._run(command, limits, env=_ENVIRONMENT).out)[1]
-        lines, last = self._asked(SSHD, [f"--after-cursor={cursor}", f"--lines={_NEWEST}"])
-        return lines, last or cursor
+        lines: list[Line] = []
+        last = cursor
+
+        def each(raw: bytes) -> bool:
+            nonlocal last
+            entry = _entry(raw)
+            if isinstance(entry.get("__CURSOR"), str):
+                last = str(entry["__CURSOR"])
+            line = _line(entry) if cursor else None
+            lines.extend([line] if line is not None else [])
+            return True
+
+        if cursor:
+            self._ask(SSHD, [f"--after-cursor={cursor}", f"--lines={_NEWEST}"], each)
+        else:
+            self._ask((), ["--lines=1"], each, fields="_PID")
+        return lines, last
 
 
 class LoginCounter:
@@ -159,10 +198,15 @@ class LoginCounter:
         return counts
 
 
-def ssh_logins(read: Read, settings: HostSettings, name: str = "") -> list[Login]:
-    """The logins that lines of sshd's tell of, oldest first; with ``name`` only that one's."""
-    found = (one for line in read.lines if (one := said(line)) and (not name or one.name == name))
-    return people_only(logins(found), settings)
+def people(settings: HostSettings, names: Collection[str] | None = None) -> Wanted:
+    """Wants what is said of these (None: of everybody), and not what the controller's own probe does all the time."""
+    own = _probe_fingerprint(settings)
+    return lambda one: (names is None or one.name in names) and not (own and one.key == own)
+
+
+def ssh_logins(read: Read[Said], settings: HostSettings) -> list[Login]:
+    """The logins that were told of, oldest first."""
+    return people_only(logins(iter(read.lines)), settings)
 
 
 def people_only(found: Sequence[Login], settings: HostSettings) -> list[Login]:
@@ -179,97 +223,18 @@ def _probe_fingerprint(settings: HostSettings) -> str:
         return ""
 
 
-def _parsed(out: bytes) -> tuple[list[Line], str]:
-    found: list[Line] = []
-    cursor = ""
-    for raw in out.split(b"\n"):
-        try:
-            entry = json.loads(raw) if raw else None
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(entry, dict):
-            continue
-        if isinstance(entry.get("__CURSOR"), str):
-            cursor = entry["__CURSOR"]
-        line = _journal_line(entry)
-        if line is not None:
-            found.append(line)
-    return found, cursor
+def _entry(raw: bytes) -> Mapping[str, object]:
+    try:
+        entry = json.loads(raw) if raw else None
+    except (ValueError, RecursionError):
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
-def _journal_line(entry: Mapping[str, object]) -> Line | None:
+def _line(entry: Mapping[str, object]) -> Line | None:
     message, stamp, pid = entry.get("MESSAGE"), entry.get("__REALTIME_TIMESTAMP"), entry.get("_PID")
     if not (isinstance(message, str) and isinstance(stamp, str) and stamp.isdecimal()):  # bytes come as a list
         return None
     number = int(pid) if isinstance(pid, str) and pid.isdecimal() else 0
     at = datetime.fromtimestamp(int(stamp) / 1e6, UTC)
     return Line(at, number, message, entry.get("_UID") == "0", str(entry.get("SYSLOG_IDENTIFIER", "")))
-
-
-def _files(folder: Path, since: datetime) -> list[Path]:
-    """auth.log and what was rotated of it, oldest first, without those that ended before."""
-    found = []
-    for path in folder.glob("auth.log*"):
-        try:
-            facts = path.stat()
-        except OSError:
-            continue
-        if path.is_file() and re.fullmatch(r"auth\.log(?:[.-]\d+)?(?:\.gz)?", path.name):
-            found.append((facts.st_mtime, path))
-    return [path for changed, path in sorted(found) if changed >= since.timestamp()]
-
-
-def _from_files(
-    files: Sequence[Path], identifiers: frozenset[str], since: datetime, until: datetime, word: str
-) -> Iterator[Line]:
-    left = _MOST_TEXT
-    for path in files:
-        ended = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        try:
-            with _opened(path) as stream:
-                while raw := stream.readline(_LONGEST_LINE):
-                    left -= len(raw)
-                    if left < 0:
-                        raise TerminalError(
-                            f"{path.parent / 'auth.log'} is more than can be looked through at once",
-                            remedy="ask for a shorter time (--since)",
-                            reason="LogTooLarge",
-                        )
-                    line = _text_line(raw.decode(errors="replace").rstrip("\n"), ended)
-                    if line and line.identifier in identifiers and since <= line.at <= until and word in line.message:
-                        yield line
-        except (OSError, EOFError, zlib.error) as error:
-            raise TerminalError(f"{path} cannot be read: {error}", remedy="run it as root", reason="NoLog") from error
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
-
-
-def _text_line(text: str, ended: datetime) -> Line | None:
-    """A line of auth.log. Old ones name no year: it is the last one before the file's own end."""
-    match = _STAMPED.fullmatch(text)
-    if match:
-        try:
-            at = datetime.fromisoformat(match[1])
-        except ValueError:
-            return None
-    elif match := _OLD_STYLE.fullmatch(text):
-        moment = _without_year(match[1], ended)
-        if moment is None:
-            return None
-        at = moment
-    else:
-        return None
-    return Line(at.astimezone(UTC), int(match[3] or 0), match[4], True, match[2])
-
-
-def _without_year(text: str, ended: datetime) -> datetime | None:
-    for year in (ended.year + 1, ended.year, ended.year - 1):
-        try:
-            at = datetime.strptime(f"{year} {text}", "%Y %b %d %H:%M:%S").astimezone()
-        except ValueError:
-            continue
-        if at <= ended + timedelta(days=1):
-            return at
-    return None

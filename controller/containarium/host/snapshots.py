@@ -106,7 +106,8 @@ class Snapshots:
         not), go back, put the settings of now back, and start it where it ran.
 
         The caller sees to it that nobody else works on it. Raises TerminalError: NotFound, Retired, SnapshotRefused,
-        SnapshotNotLatest, SnapshotNoSpace. Whatever happens, it runs again where it ran.
+        SnapshotNotLatest, SnapshotNoSpace; it runs again then where it ran. SettingsNotBack: it stays stopped, for
+        with settings of then nothing starts.
         """
         there = self._owned(name)
         _refuse_retired(name, there)
@@ -121,18 +122,25 @@ class Snapshots:
         ran = runs(there) or there.get("status") == "Frozen"
         instance = marks.instance_name(name)
         self._power.stop(instance, name, progress)
+        settled = True
         try:
             before = self._owned(name)
             if safety:
                 progress(f"keeping the files of now as {safety}")
                 self._create(name, safety, safety_until)
             progress(f"going back to {snapshot}")
+            settled = False
             try:
                 self._incus.put("instances", instance, body={"restore": snapshot}, timeout=_RESTORE_TIMEOUT)
             finally:
                 self._put_settings_back(instance, before, progress)
+                settled = True
+        except HostError as error:
+            if settled:
+                raise
+            raise _not_settled(name, snapshot, error) from error
         finally:
-            if ran:
+            if ran and settled:
                 self._power.start(instance, name, progress)
 
     def _owned(self, name: str) -> Mapping[str, Any]:
@@ -222,6 +230,15 @@ def check_name(snapshot: str) -> None:
             remedy="write at most 63 letters, digits, dots, - and _, a letter or digit first",
             reason="InvalidName",
         )
+
+
+def _not_settled(name: str, snapshot: str, error: HostError) -> TerminalError:
+    # plan/diff.py has the changes of an instance before its start.
+    return TerminalError(
+        f"{name} stays stopped, for its settings may be those of {snapshot}: {error.message}",
+        remedy="the controller's next pass puts them right and starts it then; where none runs: containarium apply",
+        reason="SettingsNotBack",
+    )
 
 
 def _refuse_retired(name: str, there: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from containarium.cli import audit
+from containarium.cli.wiring import Wiring
 from containarium.host.bans import Ban, Bans
 from containarium.host.connections import Connection
-from containarium.host.logins import Read
-from containarium.host.loglines import Line
+from containarium.host.logins import Read, Wanted, anybody
+from containarium.host.loglines import Line, Said, said
 from containarium.host.usage import Disk, Disks
-from containarium.model.host import TerminalError
+from containarium.model.host import RetryableError, TerminalError
 from containarium.report.events import Event, Reason
 from containarium.report.journal import Journal
 from tests.builders import NOW
@@ -34,17 +38,26 @@ class FakeLogs:
     trail_lines: list[Line] = field(default_factory=list)
     asked: list[tuple[datetime, datetime, str]] = field(default_factory=list)
     broken: bool = False
+    trail_broken: bool = False
+    whole: bool = True
+    gate: threading.Event | None = None
 
-    def ssh(self, since: datetime, until: datetime, name: str = "") -> Read:
+    def ssh(self, since: datetime, until: datetime, name: str = "", wanted: Wanted = anybody) -> Read[Said]:
         """What sshd wrote."""
         self.asked.append((since, until, name))
+        if self.gate is not None:
+            assert self.gate.wait(30)
         if self.broken:
             raise TerminalError("journalctl cannot read the journal", remedy="run it as root", reason="NoLog")
-        return Read(tuple(line for line in self.ssh_lines if since <= line.at <= until), "the journal")
+        found = [one for line in self.ssh_lines if since <= line.at <= until and (one := said(line))]
+        lines = tuple(one for one in found if wanted(one) and name in ("", one.name))
+        return Read(lines, "the journal", self.whole)
 
-    def trail(self, since: datetime, until: datetime) -> Read:
+    def trail(self, since: datetime, until: datetime) -> Read[Line]:
         """What was changed."""
-        return Read(tuple(line for line in self.trail_lines if since <= line.at <= until), "the journal")
+        if self.trail_broken:
+            raise TerminalError("journalctl cannot read the journal", remedy="run it as root", reason="NoLog")
+        return Read(tuple(line for line in self.trail_lines if since <= line.at <= until), "the journal", self.whole)
 
     def login(self, name: str, *, hours: float, port: int = 4711, refused: bool = False) -> None:
         """Somebody came, so many hours ago, for 90 seconds."""
@@ -118,7 +131,16 @@ def test_a_time(shell: Shell, logs: FakeLogs) -> None:
     assert "Nothing since" in shell("audit", "--since", "1m").out
 
 
-@pytest.mark.parametrize("arguments", [("--since", "soon"), ("--since", "1h", "--until", "2h"), ("../alice",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--since", "soon"),
+        ("--since", "0001-01-01"),
+        ("--until", "9999-12-31T23:59:59.999999", "--since", "0000-01-01"),
+        ("--since", "1h", "--until", "2h"),
+        ("../alice",),
+    ],
+)
 def test_what_makes_no_sense_is_refused_in_one_line(shell: Shell, logs: FakeLogs, arguments: tuple[str, ...]) -> None:
     ended = shell("audit", *arguments)
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
@@ -141,6 +163,49 @@ def test_where_nobody_knows_of_bans_that_is_said(shell: Shell, logs: FakeLogs) -
     shell.more["bans"] = lambda: Bans(unknown="fail2ban is not installed")
     assert "fail2ban is not installed" in shell("audit").err
     assert shell("audit", "-o", "json").json["bans_unknown"] == "fail2ban is not installed"
+
+
+def test_changes_are_told_whatever_becomes_of_the_logins(shell: Shell, logs: FakeLogs) -> None:
+    logs.broken = True
+    ended = shell("audit")
+    assert ended.code == 0
+    assert "anna by cli  resize" in ended.out
+    assert ended.err == ("The logins are not known: journalctl cannot read the journal; run it as root.\n")
+    found = shell("audit", "-o", "json").json
+    assert [entry["event"] for entry in found["entries"]] == ["change", "change"]
+    assert "logins are not known" in found["source"]
+    logs.broken, logs.trail_broken = False, True
+    ended = shell("audit", "alice", "-o", "csv")
+    assert (ended.code, len(ended.out.splitlines())) == (0, 2)
+    assert "The changes are not known" in ended.err
+    logs.broken = True
+    ended = shell("audit")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+
+
+def test_what_is_left_out_is_told(shell: Shell, logs: FakeLogs) -> None:
+    logs.whole = False
+    assert "too many logins: earlier ones are left out" in shell("audit").err
+    found = shell("audit", "-o", "json")
+    assert "earlier ones are left out" in found.json["source"]
+    assert len(found.json["remarks"]) == 2
+    assert found.err == ""
+    assert "Logins: 1 by 1 account; 2 refused (there are too many: earlier ones are left out)" in shell("report").out
+
+
+def test_one_look_at_a_time(shell: Shell, logs: FakeLogs) -> None:
+    wired = Wiring(settings=shell.settings, clock=lambda: NOW, **shell.more)
+    logs.gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(audit.told, wired, "alice", "7d", None)
+        while not logs.asked:
+            assert not first.done()
+        with pytest.raises(RetryableError) as busy:
+            audit.told(wired, "alice", "7d", None, patience=0.05)
+        assert (busy.value.reason, len(logs.asked)) == ("Busy", 1)
+        logs.gate.set()
+        assert first.result()["entries"]
+    assert audit.told(wired, "alice", "7d", None)["remarks"] == []
 
 
 # -- sessions

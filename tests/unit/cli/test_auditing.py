@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import typer
 
+from containarium.api.who import Role, Who
 from containarium.cli.auditing import CHANGING, LOOKING, digest
 from containarium.cli.main import app
+from containarium.cli.remote_server import auditing
+from containarium.cli.wiring import Wiring
 from tests.unit.cli.conftest import Shell
+
+if TYPE_CHECKING:
+    from containarium.report.log import Logger
 
 
 def commands(app: typer.Typer, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -83,3 +90,27 @@ def test_the_digest_is_of_manifests_and_keys(tmp_path: Path) -> None:
     assert digest(tmp_path) == second
     (tmp_path / "dangling.yaml").symlink_to("nowhere")
     assert digest(tmp_path) not in ("", second)
+
+
+@pytest.mark.parametrize(
+    ("about", "environments"),
+    [
+        ({"only": "alice bob", "restart": "true"}, ["alice", "bob"]),
+        ({"environment": "carol"}, ["carol"]),
+        ({"environment": "alice bob", "only": "bob dave"}, ["alice", "bob", "dave"]),
+        ({"digest": "abc"}, []),
+    ],
+)
+def test_what_the_service_does_names_whom_it_is_about(about: dict[str, str], environments: list[str]) -> None:
+    lines: list[dict[str, Any]] = []
+
+    def trail(_who: object, action: str, details: dict[str, Any], **more: Any) -> bool:
+        lines.append({"action": action, "details": details, **more})
+        return True
+
+    audit = auditing(Wiring(trail=trail), cast("Logger", None))
+    audit(Who("anna", Role.ADMIN, uid=1000), "Apply", {**about, "result": "refused"})
+    (line,) = lines
+    assert list(line["environments"]) == environments
+    assert line["result"] == "refused"
+    assert line["details"] == {key: value for key, value in about.items() if key != "environment"} | {"role": "admin"}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from containarium.cli.errors import CommandError
+from containarium.cli.sshconfig import Route, known_hosts
 from tests.unit.cli.conftest import Shell
 
 SSH = shutil.which("ssh")
@@ -149,3 +153,56 @@ def test_nobody_is_exported_who_cannot_log_in(ready: Shell) -> None:
     assert "bob is retired" in ready("export", "bob").err
     ready.somebody.foreign_instance("web-container", address="10.0.3.9")
     assert "there is no environment web" in ready("export", "web").err
+
+
+# -- what a server says, which may have been taken over
+
+ROUTE = Route("alice", "10.0.3.2", "jump.example.org", 22, "~/.ssh/id_ed25519", ("~/.ssh/known",))
+EVIL = "\n    ProxyCommand evil"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "10.0.3.2" + EVIL},
+        {"address": "fe80::1%x" + EVIL},
+        {"address": "fe80::1%h"},
+        {"address": "box.example.org"},
+        {"address": "-oProxyCommand=x"},
+        {"address": ""},
+        {"name": "alice" + EVIL},
+        {"name": "* !x"},
+        {"name": ""},
+        {"jump_host": "jump" + EVIL},
+    ],
+)
+def test_a_server_writes_no_line_of_its_own(change: dict[str, Any]) -> None:
+    with pytest.raises(CommandError) as refused:
+        replace(ROUTE, **change)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "ssh-ed25519 AAAA\n* ssh-ed25519 EVIL",
+        "ssh-ed25519 AAAA\n",
+        "ssh-ed25519 AAAA evil@example.org",
+        "ssh-ed25519",
+        "",
+        "x" * 100_000,
+        "\x1b[31m AAAA",
+    ],
+)
+def test_a_host_key_is_one_line(key: str) -> None:
+    for keys in ([key], ["ssh-ed25519 AAAA", key]):
+        for guest, jump_host in ((keys, []), ([], keys)):
+            with pytest.raises(CommandError, match="is no host key") as refused:
+                known_hosts(ROUTE, guest, jump_host)
+            assert "\n" not in str(refused.value)
+            assert len(str(refused.value)) < 500
+
+
+def test_what_servers_usually_say_is_taken() -> None:
+    keys = ["ssh-ed25519 AAAAC3Nz", "ecdsa-sha2-nistp256 AAAA+/==", "sk-ssh-ed25519@openssh.com AAAA="]
+    assert len(known_hosts(replace(ROUTE, address="fd00::1"), keys, keys).splitlines()) == 6

@@ -13,6 +13,7 @@ from containarium.host.doctor import Finding, Level, access, examine, incus, ker
 from containarium.host.doctor.finding import Check, Patient, ok
 from containarium.host.incus import Incus
 from containarium.host.keyfiles import write_keys_file
+from containarium.host.quotas import Subvolume
 from containarium.host.settings import HostSettings
 from containarium.host.sshd import drop_in_text, jump_directives
 from containarium.model.host import TerminalError
@@ -58,6 +59,7 @@ def _pool(driver: str = "btrfs", *, used: int = 10, status: str = "Created") -> 
 
 
 QUOTAS = FakeRun(lambda _args: Completed(0, "Qgroupid\n", ""))
+MAY_NOT = FakeRun(lambda _args: Completed(1, "", "ERROR: can't list qgroups: Operation not permitted"))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,7 @@ QUOTAS = FakeRun(lambda _args: Completed(0, "Qgroupid\n", ""))
         (_pool("zfs"), FakeRun(), {"pool": "ok", "space": "ok"}),
         (_pool("dir"), FakeRun(), {"pool": "warn", "space": "ok"}),
         (_pool(), FakeRun(lambda _args: Completed(1, "", "quotas not enabled")), {"pool": "warn", "space": "ok"}),
+        (_pool(), MAY_NOT, {"pool": "ok", "space": "ok"}),
         (_pool(status="Unavailable"), QUOTAS, {"pool": "fail", "space": "ok"}),
         (_pool(used=90), QUOTAS, {"pool": "ok", "space": "warn"}),
         (_pool(used=97), QUOTAS, {"pool": "ok", "space": "fail"}),
@@ -75,6 +78,37 @@ QUOTAS = FakeRun(lambda _args: Completed(0, "Qgroupid\n", ""))
 )
 def test_pool(tmp_path: Path, answers: dict[str, Any], run: FakeRun, levels: dict[str, str]) -> None:
     assert _levels(_look(incus.pool, settings(tmp_path), run=run, answers=answers)) == levels
+
+
+def test_who_may_not_see_the_account_of_space_does_not_say_that_there_is_none(tmp_path: Path) -> None:
+    found = _look(incus.pool, settings(tmp_path), run=MAY_NOT, answers=_pool())["pool"]
+    assert "cannot be seen from here" in found.message
+    assert found.remedy == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "kept"),
+    [
+        ({"qgroups/enabled": "1\n"}, True),
+        ({"qgroups/enabled": "0\n"}, False),
+        ({"qgroups/0_5": ""}, True),
+        ({"label": ""}, False),
+        ({}, None),
+    ],
+)
+def test_sysfs_says_to_everybody_whether_space_is_accounted_for(
+    tmp_path: Path, files: dict[str, str], kept: bool | None
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "btrfs" / "id" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    run = FakeRun(lambda _args: Completed(1, "", "Operation not permitted"))
+    host = settings(tmp_path)
+    patient = Patient(host, run, FakeIncus(host, {}), True, True)
+    found = incus.keeps_account(patient, "default", tmp_path / "btrfs", lambda _folder: Subvolume("id", 5))
+    assert found is kept
+    assert bool(run.commands) is (kept is None), "and no process where sysfs says it"
 
 
 @pytest.mark.parametrize(("version", "level"), [("6.0.4", "ok"), ("6.12", "ok"), ("7.0", "ok"), ("5.21.1", "fail")])

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from containarium.host.bounded import Limits, Output
-from containarium.host.logins import LoginCounter, Logs, ssh_logins
+from containarium.host.authlog import Asked, AuthLog
+from containarium.host.bounded import Limits
+from containarium.host.logins import LoginCounter, Logs, people, ssh_logins
 from containarium.host.settings import HostSettings
+from containarium.host.streamed import Each, Streamed
 from containarium.model.host import TerminalError
 from containarium.model.sshkey import SSHKey
 from tests.builders import public_key
@@ -34,8 +36,11 @@ class FakeJournal:
     """Entries of a journal, and journalctl as far as it is asked."""
 
     entries: list[dict[str, Any]] = field(default_factory=list)
-    failure: Output | None = None
+    failure: Streamed | None = None
     asked: list[list[str]] = field(default_factory=list)
+    patience: int = 1 << 40
+    """After so many lines time is over."""
+    read: int = 0
 
     def write(self, message: Any, *, at: datetime = NOW - timedelta(hours=1), uid: int = 0, by: str = "sshd") -> None:
         stamp = str(int(at.timestamp() * 1e6))
@@ -50,7 +55,7 @@ class FakeJournal:
             }
         )
 
-    def __call__(self, args: Sequence[str], limits: Limits, *, env: Mapping[str, str]) -> Output:
+    def __call__(self, args: Sequence[str], limits: Limits, each: Each, *, env: Mapping[str, str]) -> Streamed:
         self.asked.append(list(args))
         if self.failure is not None:
             return self.failure
@@ -65,7 +70,13 @@ class FakeJournal:
             found = [entry for entry in found if word in str(entry["MESSAGE"])]
         if lines := options.get("lines"):
             found = found[-int(lines) :]
-        return Output(0 if found else 1, "".join(json.dumps(entry) + "\n" for entry in found).encode(), "")
+        if "reverse" in options:
+            found.reverse()
+        for number, entry in enumerate(found):
+            if number == self.patience or not each(json.dumps(entry).encode()):
+                return Streamed(False)
+            self.read += 1
+        return Streamed(True, 0 if found else 1)
 
 
 @pytest.fixture
@@ -94,7 +105,7 @@ def test_the_journal_is_asked_for_the_time_and_the_name(
     journal.write([65, 255])
     journal.write(None)
     read = logs.ssh(SINCE, UNTIL, "alice")
-    (login,) = ssh_logins(read, settings, "alice")
+    (login,) = ssh_logins(read, settings)
     assert (login.name, login.source, login.key, login.accepted) == ("alice", "10.0.0.5", KEY, True)
     assert read.source == "the journal"
     (asked,) = journal.asked
@@ -104,19 +115,63 @@ def test_the_journal_is_asked_for_the_time_and_the_name(
 
 def test_nothing_found_is_no_error_and_a_refusal_is_one(journal: FakeJournal, logs: Logs) -> None:
     assert logs.ssh(SINCE, UNTIL).lines == ()
-    journal.failure = Output(1, b"", "No journal files were opened due to insufficient permissions.\n")
+    journal.failure = Streamed(True, 1, "No journal files were opened due to insufficient permissions.\n")
     with pytest.raises(TerminalError, match="insufficient permissions"):
         logs.ssh(SINCE, UNTIL)
 
 
-def test_too_much_is_told_with_a_way_out(tmp_path: Path) -> None:
-    def endless(args: Sequence[str], limits: Limits, *, env: Mapping[str, str]) -> Output:
-        raise TerminalError("journalctl printed more", reason="OutputTooLarge")
+def flood(journal: FakeJournal, number: int) -> None:
+    """Strangers come, and leave what they always leave."""
+    for port in range(1, number + 1):
+        journal.write(f"Invalid user alice from 10.6.6.6 port {port}")
 
-    with pytest.raises(TerminalError) as caught:
-        Logs(tmp_path, endless, lambda _name: "/usr/bin/journalctl").ssh(SINCE, UNTIL)
-    assert caught.value.reason == "LogTooLarge"
-    assert "--since" in caught.value.remedy
+
+def test_a_flood_of_refusals_hides_nobody_and_no_more_than_so_many_are_kept(
+    journal: FakeJournal, tmp_path: Path, settings: HostSettings
+) -> None:
+    logs = Logs(tmp_path, journal, lambda _name: "/usr/bin/journalctl", most=3)
+    journal.write("Invalid user alice from 10.6.6.6 port 9999")
+    journal.write(accepted("alice"))
+    journal.write("pam_unix(sshd:session): session closed for user alice")
+    flood(journal, 10)
+    read = logs.ssh(SINCE, UNTIL)
+    found = ssh_logins(read, settings)
+    assert [(login.accepted, login.port) for login in found] == [(True, 4711), (False, 8), (False, 9), (False, 10)]
+    assert found[0].seconds == 0
+    assert not read.whole
+    assert logs.ssh(SINCE, UNTIL, "bob").whole
+
+
+def test_what_nobody_wants_takes_no_room(journal: FakeJournal, tmp_path: Path, settings: HostSettings) -> None:
+    logs = Logs(tmp_path, journal, lambda _name: "/usr/bin/journalctl", most=2)
+    journal.write("Invalid user bob from 10.0.0.5 port 1")
+    flood(journal, 10)
+    read = logs.ssh(SINCE, UNTIL, wanted=people(settings, {"bob"}))
+    assert [one.name for one in read.lines] == ["bob"]
+    assert read.whole
+
+
+def test_when_time_is_over_the_newest_are_there(journal: FakeJournal, logs: Logs) -> None:
+    flood(journal, 10)
+    journal.patience = 4
+    read = logs.ssh(SINCE, UNTIL)
+    assert [one.port for one in read.lines] == [7, 8, 9, 10]
+    assert not read.whole
+    journal.patience = 0
+    assert logs.ssh(SINCE, UNTIL) == type(read)((), "the journal", False)
+
+
+def test_times_that_nobody_can_have_meant_are_none_to_the_journal(journal: FakeJournal, logs: Logs) -> None:
+    logs.ssh(datetime(1, 1, 2, tzinfo=UTC), UNTIL)
+    assert "--since=@0" in journal.asked[-1]
+
+
+def test_changes_are_kept_however_long_their_lines_are(journal: FakeJournal, logs: Logs) -> None:
+    journal.write('{"event": "audit", "action": "apply"}', by="containarium-audit")
+    journal.write('{"event": "audit", "action": "apply"}', by="containarium-audit", uid=1000)
+    journal.write("nonsense", by="containarium-audit")
+    assert len(logs.trail(SINCE, UNTIL).lines) == 1
+    assert "--all" in journal.asked[-1]
 
 
 def test_auth_log_and_what_was_rotated_of_it(tmp_path: Path, settings: HostSettings) -> None:
@@ -140,6 +195,42 @@ def test_auth_log_and_what_was_rotated_of_it(tmp_path: Path, settings: HostSetti
     read = Logs(tmp_path, which=lambda _name: None).ssh(SINCE, UNTIL)
     assert [login.port for login in ssh_logins(read, settings)] == [2, 1, 3]
     assert read.source.endswith("auth.log")
+
+
+def test_of_more_than_can_be_read_the_newest_are(tmp_path: Path) -> None:
+    def write(name: str, hours: int) -> Path:
+        path = tmp_path / name
+        at = NOW - timedelta(hours=hours)
+        text = "".join(f"{at.isoformat()} host sshd[7]: {accepted('alice', port)}\n" for port in range(100, 110))
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+        return path
+
+    length = len(write("auth.log", 1).read_text()) // 10
+    paths = [write("auth.log", 1), write("auth.log.1.gz", 3), write("auth.log.2.gz", 5)]
+    for most, ports in ((100 * length, [10, 10, 10]), (14 * length + 5, [10, 4, 0]), (3 * length + 5, [3, 0, 0])):
+        log = AuthLog(Asked(("sshd",), SINCE, UNTIL), most)
+        found = [[int(line.message.split()[7]) for line in log.lines(path)] for path in paths]
+        assert [len(one) for one in found] == ports
+        assert all(one == list(range(110 - len(one), 110)) for one in found), "the newest of each"
+        assert log.whole is (ports == [10, 10, 10])
+
+
+def test_in_auth_log_too_a_flood_hides_nobody(tmp_path: Path, settings: HostSettings) -> None:
+    stamp = (NOW - timedelta(hours=1)).isoformat()
+    messages = [accepted("alice"), *(f"Invalid user bob from 10.0.0.5 port {port}" for port in range(1, 20))]
+    (tmp_path / "auth.log").write_text("".join(f"{stamp} host sshd[1]: {text}\n" for text in messages))
+    (tmp_path / "auth.log.1").write_text(f"{stamp} host sshd[1]: {accepted('carol')}\n")
+    os.utime(tmp_path / "auth.log.1", ((NOW - timedelta(minutes=30)).timestamp(),) * 2)
+    read = Logs(tmp_path, which=lambda _name: None, most=2).ssh(SINCE, UNTIL)
+    assert [login.name for login in ssh_logins(read, settings)] == ["carol", "alice", "bob", "bob"]
+    assert not read.whole
+
+
+def test_the_rest_of_a_line_that_is_too_long_is_no_line(tmp_path: Path) -> None:
+    stamp = (NOW - timedelta(hours=1)).isoformat()
+    inner = f"{stamp} host sshd[1]: {accepted('alice')}"
+    (tmp_path / "auth.log").write_text(f"{stamp} host sshd[1]: ".ljust(8192, "x") + inner + "\n")
+    assert Logs(tmp_path, which=lambda _name: None).ssh(SINCE, UNTIL).lines == ()
 
 
 def test_the_turn_of_a_year_is_no_riddle(tmp_path: Path, settings: HostSettings) -> None:

@@ -238,6 +238,22 @@ def test_somebody_who_changes_it_at_that_moment_is_no_obstacle(daemon: FakeIncus
     assert daemon.log[-2:] == ["settings", "start"]
 
 
+@pytest.mark.parametrize(("status", "broken"), [("Running", False), ("Running", True), ("Stopped", False)])
+def test_with_settings_of_then_nothing_starts(
+    daemon: FakeIncus, snapshots: Snapshots, status: str, broken: bool
+) -> None:
+    daemon.take("before", "of then", **{"limits.memory": "512MiB"})
+    daemon.instance["status"] = status
+    daemon.conflicts, daemon.broken = 1000, broken
+    error = refused(snapshots.restore, "alice", "before", "safety")
+    assert error.reason == "SettingsNotBack"
+    assert "alice stays stopped" in error.message
+    assert "containarium apply" in error.remedy
+    assert "start" not in daemon.log
+    assert daemon.instance["status"] == "Stopped"
+    assert daemon.snapshots["safety"]["files"] == "of now"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

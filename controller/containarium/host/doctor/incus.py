@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from containarium.host.doctor.finding import PREPARE, Finding, Patient, fail, ok, warn
 from containarium.host.firewall import Firewall
-from containarium.host.prepare.storage import quotas_work
+from containarium.host.quotas import Subvolume, subvolume
 
 _OLDEST = (6, 0)
 _GIB = 1 << 30
 _LITTLE, _VERY_LITTLE = 0.15, 0.05
 """Parts of the pool left free."""
 _TIMEOUT = 20.0
+_MAY_NOT = ("operation not permitted", "permission denied")
 
 
 def incus(patient: Patient) -> Iterator[Finding]:
@@ -39,10 +40,8 @@ def pool(patient: Patient) -> Iterator[Finding]:
         yield fail("pool", f"storage pool {name} is {found.get('status')}", "incus storage info; is its disk attached?")
     elif driver in ("dir", "lvm"):
         yield warn("pool", f"pool {name} ({driver}) keeps no disk limits", "use a btrfs or ZFS pool")
-    elif driver == "btrfs" and patient.root and not _counts(patient, name):
-        yield warn(
-            "pool", f"pool {name} (btrfs) keeps no account of space, so disk limits do not hold", "btrfs quota enable"
-        )
+    elif driver == "btrfs":
+        yield _account(name, keeps_account(patient, name))
     else:
         yield ok("pool", f"storage pool {name} ({driver})")
     yield _space(name, patient.incus.get("storage-pools", name, "resources")["space"])
@@ -117,8 +116,42 @@ def _acl_in_force(patient: Patient, bridge: str) -> Finding:
     )
 
 
-def _counts(patient: Patient, pool: str) -> bool:
-    return quotas_work(patient.run, patient.settings.incus_dir / "storage-pools" / pool)
+def keeps_account(
+    patient: Patient,
+    pool: str,
+    btrfs: Path = Path("/sys/fs/btrfs"),
+    volume: Callable[[Path], Subvolume | None] = subvolume,
+) -> bool | None:
+    """Whether a pool of btrfs keeps account of space, which disk limits need; None where that cannot be seen from here.
+
+    sysfs says it to everybody who can open the pool's folder, the command only to who has CAP_SYS_ADMIN.
+    """
+    folder = patient.settings.incus_dir / "storage-pools" / pool
+    found = volume(folder)
+    if found is not None and (btrfs / found.filesystem).is_dir():
+        return _says_on(btrfs / found.filesystem / "qgroups")
+    shown = patient.run(["btrfs", "qgroup", "show", str(folder)], timeout=_TIMEOUT, check=False)
+    if shown.code == 0:
+        return "qgroupid" in shown.out.lower()
+    return None if any(words in shown.err.lower() for words in _MAY_NOT) else False
+
+
+def _says_on(groups: Path) -> bool:
+    """The folder is there while quotas are on; kernels since 6.1 also say it in a file."""
+    try:
+        return (groups / "enabled").read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return groups.is_dir()
+
+
+def _account(pool: str, kept: bool | None) -> Finding:
+    if kept is None:
+        return ok("pool", f"storage pool {pool} (btrfs); whether it keeps account of space cannot be seen from here")
+    if kept:
+        return ok("pool", f"storage pool {pool} (btrfs)")
+    return warn(
+        "pool", f"pool {pool} (btrfs) keeps no account of space, so disk limits do not hold", "btrfs quota enable"
+    )
 
 
 def _space(pool: str, space: Mapping[str, int]) -> Finding:
