@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from grpc_status import rpc_status
 
 from containarium.api.errors import CallError, as_call_error, as_status
-from containarium.api.registry import Rule
+from containarium.api.registry import Kind, Rule
+from containarium.api.rooms import Room, Size
 from containarium.api.who import Audit, Role, Who
 from containarium.report.log import Logger
 
-WAITING = 64
-"""Calls that may wait at once, of all callers. As many threads are kept besides for calls that only look."""
-PER_CALLER = 32
-"""Calls that one caller may have waiting, so that nobody keeps the others out."""
+CHANGES = Size(64, 32)
+FOLLOWERS = Size(32, 4)
+LOOKS = Size(32, 8, waiting=224, waiting_per_caller=192, patience=15.0)
+"""Places of each kind of call. Those who look take turns: 200 of one caller at the same moment are all served."""
 FIRST_MESSAGE = 10.0
 """Seconds in which a request has to be there once a call has begun: a client that hangs keeps no thread."""
-LONGEST_LOOK = 120.0
-LONGEST_WAIT = 3600.0
-"""Seconds that a call gets that has no deadline of its own."""
-STREAM = 30.0
-"""Seconds that a call may last in which the client keeps asking (reflection)."""
+_LINGER = 5.0
+"""Seconds that our own methods get to end by themselves when the time of their call is over."""
 _LOOK_ROUND = 1.0
 
 
@@ -68,36 +65,6 @@ class Call:
         self.about = about
 
 
-@dataclass(slots=True)
-class _Room:
-    """Counts who waits."""
-
-    waiting: int
-    per_caller: int
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _by: Counter[str] = field(default_factory=Counter)
-
-    @contextmanager
-    def place(self, who: Who) -> Iterator[None]:
-        """A place among those who wait. Raises CallError where there is none."""
-        with self._lock:
-            mine = self._by[who.key]
-            if self._by.total() >= self.waiting or mine >= self.per_caller:
-                whose = "you have" if mine >= self.per_caller else "the server has"
-                raise CallError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"{whose} {max(mine, 1)} calls waiting already",
-                    "try again in a moment", reason="TooManyWaiting", retry_after=2.0,
-                )  # fmt: skip
-            self._by[who.key] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._by[who.key] -= 1
-                if not self._by[who.key]:
-                    del self._by[who.key]
-
-
 class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
     """Wraps every handler. ``identify`` raises CallError for whom it does not know."""
 
@@ -108,15 +75,16 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the 
         audit: Audit,
         logger: Logger,
         *,
-        waiting: int = WAITING,
-        per_caller: int = PER_CALLER,
+        changes: Size = CHANGES,
+        followers: Size = FOLLOWERS,
+        looks: Size = LOOKS,
         first_message: float = FIRST_MESSAGE,
     ) -> None:
         self._identify = identify
         self._rules = rules
         self._audit = audit
         self._logger = logger
-        self._room = _Room(waiting, per_caller)
+        self._rooms = {Kind.CHANGE: Room(changes), Kind.FOLLOW: Room(followers), Kind.LOOK: Room(looks)}
         self._hasty = Hasty(first_message)
 
     def close(self) -> None:
@@ -157,15 +125,10 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the 
         try:
             who, rule = self._admit(method, context)
             call = self._call(method, context, who, rule)
-            with self._room.place(who) if rule.waits else _nothing():
-                if streaming:
-                    with self._hasty.watch(context, STREAM):
-                        yield requests, context
-                else:
-                    with self._hasty.watch(context):
-                        request = next(requests, None)
-                    if request is None:
-                        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, "the call has no request", reason="NoRequest")
+            # Before a byte of the request is awaited: who sends none keeps only their own places.
+            with self._rooms[rule.kind].place(who, call.left, context.add_callback):
+                request = requests if streaming else self._first(requests, context)
+                with self._bounded(context, call, rule):
                     yield request, call if method.startswith("/containarium.") else context
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a status
             self._note(call, "unattended" if call is not None and call.over else "failed")
@@ -175,6 +138,19 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the 
             raise
         else:
             self._note(call, "ok")
+
+    def _first(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        with self._hasty.watch(context):
+            request = next(requests, None)
+        if request is None:
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, "the call has no request", reason="NoRequest")
+        return request
+
+    def _bounded(self, context: grpc.ServicerContext, call: Call, rule: Rule) -> AbstractContextManager[None]:
+        """Whoever is told of things is so for a bounded time, also one who stops listening and stays."""
+        if rule.kind is not Kind.FOLLOW:
+            return nullcontext()
+        return self._hasty.watch(context, max(0.0, call.left) + _LINGER)
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> tuple[Who, Rule]:
         who = self._identify(context)
@@ -193,11 +169,10 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the 
 
     def _call(self, method: str, context: grpc.ServicerContext, who: Who, rule: Rule) -> Call:
         given = context.time_remaining()
-        longest = LONGEST_WAIT if rule.waits else LONGEST_LOOK
         ended = threading.Event()
         if not context.add_callback(ended.set):
             ended.set()
-        until = time.monotonic() + min(given or longest, longest)
+        until = time.monotonic() + min(given or rule.longest, rule.longest)
         return Call(who, method.rpartition("/")[2], until, ended)
 
     def _note(self, call: Call | None, result: str) -> None:
@@ -257,8 +232,3 @@ class Hasty:
 
 def _none() -> None:
     return None
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import grpc
@@ -18,16 +19,34 @@ CONTROLLER: ServiceDescriptor = controller_pb2.DESCRIPTOR.services_by_name["Cont
 SERVICES = (CONTAINERS, CONTROLLER)
 
 
+LONGEST_LOOK = 120.0
+LONGEST_WAIT = 3600.0
+"""Seconds that a call gets that has no deadline of its own."""
+STANDARD = 300.0
+"""Seconds that a call of another standard service may last, in which the server tells or the client keeps asking."""
+
+
+class Kind(StrEnum):
+    """What a call does with its time. Calls of one kind never take the places of another."""
+
+    LOOK = "look"
+    FOLLOW = "follow"
+    """Told for as long as it wants to be."""
+    CHANGE = "change"
+    """Changes something and waits until the host has followed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a call needs: which role at least, and whether it may wait for a long time."""
+    """What a call needs: which role at least, and a place of which kind. ``longest`` is in seconds."""
 
     role: Role = Role.ADMIN
-    waits: bool = False
+    kind: Kind = Kind.LOOK
+    longest: float = LONGEST_LOOK
 
 
-_LOOK, _FOLLOW = Rule(Role.VIEWER), Rule(Role.VIEWER, waits=True)
-_WORD, _CHANGE = Rule(), Rule(waits=True)
+_LOOK, _FOLLOW = Rule(Role.VIEWER), Rule(Role.VIEWER, Kind.FOLLOW, LONGEST_WAIT)
+_WORD, _CHANGE = Rule(), Rule(Role.ADMIN, Kind.CHANGE, LONGEST_WAIT)
 RULES = {
     "ContainerService": {
         "CreateContainer": _CHANGE,
@@ -91,9 +110,10 @@ def methods() -> Iterator[MethodDescriptor]:
         yield from service.methods
 
 
-def rules() -> dict[str, Rule]:
-    """The rule of every path that is served."""
-    return {path(method): RULES[method.containing_service.name][method.name] for method in methods()} | _OTHERS
+def rules(standard: float = STANDARD) -> dict[str, Rule]:
+    """The rule of every path that is served. Those of other services last ``standard`` seconds at most."""
+    ours = {path(method): RULES[method.containing_service.name][method.name] for method in methods()}
+    return ours | {name: replace(rule, longest=min(rule.longest, standard)) for name, rule in _OTHERS.items()}
 
 
 def handlers(service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler[Any, Any]:

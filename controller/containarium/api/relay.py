@@ -13,11 +13,13 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from containarium.api.privatefolder import MADE
 from containarium.api.who import Role, Who
 from containarium.host import peers
 from containarium.host.peers import Peer
@@ -58,8 +60,6 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
-        self._secret = secrets.token_hex(16)
-        self._number = 0
 
     def start(self) -> None:
         """Listen. Raises TerminalError where the socket cannot be made."""
@@ -76,8 +76,8 @@ class Relay:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stop.set)
             self._thread.join()
-        with contextlib.suppress(OSError):
-            self._path.unlink()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
 
     def who(self, peer: str) -> Who | None:
         """The caller behind what grpcio calls a peer, None where it did not come this way."""
@@ -85,7 +85,7 @@ class Relay:
 
     def _bind(self) -> socket.socket:
         """Made where only root can reach it and moved when its mode is right: nobody slips in between."""
-        made = self._inner.with_name("listening.sock")
+        made = self._inner.with_name(MADE)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -94,12 +94,17 @@ class Relay:
             peers.hand_to_admins(made)
             listener.listen(_BACKLOG)
             listener.setblocking(False)
+            _refuse_other(self._path)
             made.replace(self._path)
         except OSError as error:
             listener.close()
             raise TerminalError(
-                f"cannot listen on {self._path}: {error.strerror}", remedy="run it as root", reason="SocketUnusable"
-            ) from error
+                f"cannot listen on {self._path}: {error.strerror or error}",
+                remedy="run it as root, or name another --socket", reason="SocketUnusable",
+            ) from error  # fmt: skip
+        except TerminalError:
+            listener.close()
+            raise
         return listener
 
     def _run(self, listener: socket.socket, ready: threading.Event) -> None:
@@ -147,14 +152,18 @@ class Relay:
                 self._open[found.uid] -= 1
 
     async def _hand_on(self, connection: socket.socket, found: Peer) -> None:
-        self._number += 1
-        address = f"containarium-{self._secret}-{self._number}"
+        # Nobody can guess it, and so nobody can take it before us: who sees one connection knows none of the next.
+        address = f"containarium-{secrets.token_hex(16)}"
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as inner:
             inner.setblocking(False)
-            self._callers[address] = Who(peers.name_of(found.uid), Role.ADMIN, uid=found.uid)
             try:
                 inner.bind(f"\0{address}")
+            except OSError as error:
+                self._logger.warning("refused", uid=found.uid, pid=found.pid, reason="NoAddress", error=str(error))
+                return
+            self._callers[address] = Who(peers.name_of(found.uid), Role.ADMIN, uid=found.uid)
+            try:
                 await loop.sock_connect(inner, os.fspath(self._inner))
                 there = asyncio.create_task(_pump(connection, inner))
                 back = asyncio.create_task(_pump(inner, connection))
@@ -169,6 +178,15 @@ class Relay:
                 return
             finally:
                 del self._callers[address]
+
+
+def _refuse_other(path: Path) -> None:
+    """Whatever else is at the socket's place stays there: somebody has mistyped a path. Raises TerminalError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise TerminalError(
+                f"{path} is there already and is no socket", remedy="name another --socket", reason="SocketUnusable"
+            )
 
 
 async def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import dataclass
@@ -15,12 +13,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from containarium.api import gate, registry
+from containarium.api.errands import Errands
 from containarium.api.errors import CallError
 from containarium.api.gate import Gate
+from containarium.api.privatefolder import INNER, PrivateFolder
 from containarium.api.relay import Relay
+from containarium.api.rooms import Size
 from containarium.api.tls import Tls
 from containarium.api.who import Audit, Who
-from containarium.host.files import make_folder
 from containarium.model.host import TerminalError
 from containarium.report.health import parse_address
 from containarium.report.log import Logger
@@ -28,11 +28,15 @@ from containarium.report.log import Logger
 ADDRESS = "0.0.0.0:50051"
 LARGEST_REQUEST = 1 << 20
 LARGEST_ANSWER = 16 << 20
-LOOKING = 64
-"""Calls that only look and are carried out at once; more of them wait their turn."""
 QUEUED = 512
 """Calls at once, those that wait their turn included; more are refused at once (RESOURCE_EXHAUSTED)."""
+AGE = 3600.0
+"""Seconds after which a connection ends, once its calls have: then its client proves anew who it is."""
+_DOOR = 16
+"""Threads beyond those of every place that there is: somebody is always there to say that there is none."""
 _GRACE = 5.0
+_ERRANDS = 75.0
+"""Seconds in which errands may end when the service does; with ``_GRACE`` less than TimeoutStopSec of its unit."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_send_message_length", LARGEST_ANSWER),
@@ -53,13 +57,27 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is served at once; see the constants of this module and of ``gate``."""
+    """How much is served at once, and for how long; see the constants of this module, ``gate`` and ``registry``."""
 
-    looking: int = LOOKING
-    waiting: int = gate.WAITING
-    per_caller: int = gate.PER_CALLER
+    changes: Size = gate.CHANGES
+    followers: Size = gate.FOLLOWERS
+    looks: Size = gate.LOOKS
     queued: int = QUEUED
     first_message: float = gate.FIRST_MESSAGE
+    standard: float = registry.STANDARD
+    age: float = AGE
+
+    @property
+    def threads(self) -> int:
+        """One for every place, so that no kind of call takes those of another, and some at the door."""
+        return self.changes.threads + self.followers.threads + self.looks.threads + _DOOR
+
+    @property
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """What grpcio is told of them. A call that runs has its time, however old its connection is."""
+        age = int(self.age * 1000)
+        grace = int(registry.LONGEST_WAIT * 1000) + age
+        return ("grpc.max_connection_age_ms", age), ("grpc.max_connection_age_grace_ms", grace)
 
 
 class Server:
@@ -76,26 +94,31 @@ class Server:
         address: str = "",
         tls: Tls | None = None,
         limits: Limits | None = None,
+        errands: Errands | None = None,
         relay: Callable[[Path, Path, Logger], Relay] = Relay,
     ) -> None:
-        """``unix`` is the socket; beside it a folder of the same name without its suffix is made, for root alone.
+        """``unix`` is the socket; beside it a hidden folder is made, for root alone (``PrivateFolder``).
 
-        ``address`` and ``tls`` belong together. Raises TerminalError (BadAddress).
+        ``address`` and ``tls`` belong together; ``errands`` are waited for at the end.
         """
         limits = limits or Limits()
         self._logger = logger
         self._unix = unix
         self._address = address
         self._tls = tls
-        self._folder = unix.with_suffix("") if unix is not None else None
-        self._relay = relay(unix, self._folder / "grpc.sock", logger) if unix is not None and self._folder else None
+        self._errands = errands
+        self._folder = PrivateFolder(unix) if unix is not None else None
+        self._relay = relay(unix, self._folder.path / INNER, logger) if unix is not None and self._folder else None
         self._gate = Gate(
-            self._identify, registry.rules(), audit, logger,
-            waiting=limits.waiting, per_caller=limits.per_caller, first_message=limits.first_message,
+            self._identify, registry.rules(limits.standard), audit, logger,
+            changes=limits.changes, followers=limits.followers, looks=limits.looks, first_message=limits.first_message,
         )  # fmt: skip
-        self._pool = futures.ThreadPoolExecutor(limits.waiting + limits.looking, thread_name_prefix="call")
+        self._pool = futures.ThreadPoolExecutor(limits.threads, thread_name_prefix="call")
         self._server = grpc.server(
-            self._pool, options=_OPTIONS, interceptors=[self._gate], maximum_concurrent_rpcs=limits.queued
+            self._pool,
+            options=(*_OPTIONS, *limits.options),
+            interceptors=[self._gate],
+            maximum_concurrent_rpcs=limits.queued,
         )
         for service, implementation in ((registry.CONTAINERS, containers), (registry.CONTROLLER, controller)):
             self._server.add_generic_rpc_handlers((registry.handlers(service, implementation),))
@@ -114,9 +137,8 @@ class Server:
         """
         bound = ""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            make_folder(self._folder, 0o700)
-            self._listen(f"unix:{self._folder / 'grpc.sock'}", None)
+            self._folder.make()
+            self._listen(f"unix:{self._folder.path / INNER}", None)
         if self._tls is not None:
             host, port = parse_address(self._address)
             shown = f"[{host}]" if ":" in host else host
@@ -126,8 +148,11 @@ class Server:
             self._relay.start()
         return bound
 
-    def stop(self, grace: float = _GRACE) -> None:
-        """Take no new calls, let those that are being answered end within ``grace`` seconds, and end."""
+    def stop(self, grace: float = _GRACE, errands: float = _ERRANDS) -> None:
+        """Take no new calls, let those that are being answered end within ``grace`` seconds, and end.
+
+        What goes on beside them has ``errands`` seconds more; what has not ended then is told in the log.
+        """
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
         if self._relay is not None:
@@ -135,8 +160,9 @@ class Server:
         self._gate.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._folder is not None:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._folder)
+            self._folder.remove()
+        if self._errands is not None and (left := self._errands.wait(errands)):
+            self._logger.warning("errands go on at the end", environments=left)
 
     def _listen(self, where: str, credentials: grpc.ServerCredentials | None) -> int:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from containarium.api import certificates
 from containarium.api.errors import CallError
@@ -37,6 +38,8 @@ class Loaded:
     pems: tuple[bytes, bytes, bytes]
     """The authority, the server's certificate, its key."""
     authority: x509.Certificate
+    trusted: tuple[x509.Certificate, ...]
+    """Every authority of ca.crt, ours first: in a handshake each of them counts."""
     server: x509.Certificate
     revoked: Mapping[int, datetime]
 
@@ -64,6 +67,8 @@ class Tls:
         self._refused = ""
         self._reminded: datetime | None = None
         self._known: dict[bytes, x509.Certificate] = {}
+        self._issued: dict[tuple[bytes, bytes], bool] = {}
+        """By authority and certificate, both in PEM."""
         self._loaded = self._offered = self._load()
         self._warn()
 
@@ -73,10 +78,18 @@ class Tls:
         return grpc.dynamic_ssl_server_credentials(_configuration(self._offered), self._fetch, True)
 
     def who(self, context: grpc.ServicerContext) -> Who:
-        """Whose call this is. Raises CallError: no role, revoked, or expired since the connection was made."""
-        found = self._certificate(context)
+        """Whose call this is.
+
+        Raises CallError: no role; or since the connection was made, revoked, expired, or not our authority's any more.
+        """
+        text, found = self._certificate(context)
         loaded = self.current()
         name, print_ = certificates.name_of(found), certificates.fingerprint(found)
+        if not self._is_ours(loaded, text, found):
+            raise _unknown(
+                "OtherAuthority", f"the certificate of {name} is of another authority than this server's is now",
+                "ask an admin for a new one", name, print_,
+            )  # fmt: skip
         if found.serial_number in loaded.revoked:
             raise _unknown(
                 "CertificateRevoked",
@@ -147,7 +160,8 @@ class Tls:
         stamp = self._stamp()
         try:
             authority_pem = self._read("ca.crt")
-            authority = x509.load_pem_x509_certificate(authority_pem)
+            trusted = tuple(x509.load_pem_x509_certificates(authority_pem))
+            authority = trusted[0]
             certificate_pem, key_pem = self._read("server.crt"), self._read("server.key")
             server = certificates.load_pair(certificate_pem, key_pem).certificate
             server.verify_directly_issued_by(authority)
@@ -164,13 +178,24 @@ class Tls:
                 remedy="see containarium cert list",
                 reason="BadCertificates",
             ) from error
-        return Loaded(stamp, (authority_pem, certificate_pem, key_pem), authority, server, revoked)
+        return Loaded(stamp, (authority_pem, certificate_pem, key_pem), authority, trusted, server, revoked)
 
     def _read(self, name: str) -> bytes:
         with (self._folder / name).open("rb") as file:
             return file.read(_LARGEST)
 
-    def _certificate(self, context: grpc.ServicerContext) -> x509.Certificate:
+    def _is_ours(self, loaded: Loaded, text: bytes, found: x509.Certificate) -> bool:
+        key = (loaded.pems[0], text)
+        known = self._issued.get(key)
+        if known is None:
+            known = any(_issued_by(found, authority) for authority in loaded.trusted)
+            if len(self._issued) >= _KEPT:
+                self._issued.clear()
+            self._issued[key] = known
+        return known
+
+    def _certificate(self, context: grpc.ServicerContext) -> tuple[bytes, x509.Certificate]:
+        """As it came, in PEM, and read."""
         offered: Mapping[Any, Any] = context.auth_context()
         found = offered.get("x509_pem_cert") or ()
         text: bytes = next(iter(found), b"")
@@ -185,7 +210,7 @@ class Tls:
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[text] = known
-        return known
+        return text, known
 
     def _warn(self) -> None:
         """Once a day for what ends soon."""
@@ -205,6 +230,14 @@ class Tls:
 def _configuration(loaded: Loaded) -> Any:
     authority, certificate, key = loaded.pems
     return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+
+
+def _issued_by(found: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        found.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _unknown(reason: str, message: str, remedy: str, name: str, print_: str) -> CallError:

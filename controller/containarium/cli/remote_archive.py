@@ -26,13 +26,15 @@ class HostArchive:
 
     def backup(self, name: str, tell: Progress, *, stop: bool) -> str:
         """Into the host's own folder, and nowhere else."""
+        _refuse_unprintable(name=name)
         with _in_words():
             return backup.keep(self._wired, name, None, stop=stop, tell=tell)
 
     def restore(self, name: str, backup_: str, tell: Progress) -> str:
         """From the host's own folder, and from nowhere else; with its checksum."""
+        _refuse_unprintable(name=name, backup=backup_)
         folder = self._wired.settings.backups
-        if Path(backup_).name != backup_.removeprefix(f"{folder}/"):
+        if Path(backup_).name != backup_.removeprefix(f"{folder}/") or Path(backup_).name == "..":
             raise invalid("backup", f"{backup_} is not in {folder}", "name a file there, or none for the newest")
         source = folder / Path(backup_).name if backup_ else None
         with _in_words():
@@ -40,6 +42,7 @@ class HostArchive:
 
     def undelete(self, name: str, tell: Progress) -> str:
         """Into the host's own folder of manifests; where git brings that, it is told for somebody to commit."""
+        _refuse_unprintable(name=name)
         with _in_words():
             try:
                 return backup.rewrite(self._wired, name, self._wired.settings.manifests, tell)
@@ -49,21 +52,25 @@ class HostArchive:
 
     def snapshots(self, name: str) -> list[dict[str, Any]]:
         """Oldest first."""
+        _refuse_unprintable(name=name)
         with _in_words():
             return [snapshot.plain(one) for one in snapshot.listed(self._wired, name)]
 
     def take(self, name: str, snapshot_: str, expires: str, tell: Progress) -> str:
         """A new one."""
+        _refuse_unprintable(name=name, snapshot=snapshot_, expires=expires)
         with _in_words():
             return snapshot.take(self._wired, name, snapshot_ or None, expires or None, tell)
 
     def go_back(self, name: str, snapshot_: str, tell: Progress, *, safety: bool) -> str:
         """With nobody else at it."""
+        _refuse_unprintable(name=name, snapshot=snapshot_)
         with _in_words():
             return snapshot.go_back(self._wired, name, snapshot_, safety=safety, tell=tell)
 
     def drop(self, name: str, snapshot_: str) -> str:
         """One less."""
+        _refuse_unprintable(name=name, snapshot=snapshot_)
         with _in_words():
             return snapshot.drop(self._wired, name, snapshot_)
 
@@ -80,6 +87,7 @@ class HostTrail:
 
     def audit(self, name: str, since: str, until: str) -> dict[str, Any]:
         """Logins, changes and bans."""
+        _refuse_unprintable(name=name, since=since, until=until)
         with _in_words():
             return audit.told(self._wired, name, since or _SINCE, until or None)
 
@@ -90,3 +98,10 @@ def _in_words() -> Iterator[None]:
         yield
     except CommandError as error:
         raise CallError(grpc.StatusCode.FAILED_PRECONDITION, str(error), reason="Refused") from None
+
+
+def _refuse_unprintable(**fields: str) -> None:
+    """No name, file or time has such characters, and a NUL ends below as an error that nobody put into words."""
+    for field, text in fields.items():
+        if not text.isprintable():
+            raise invalid(field, f"{text!r} has characters that cannot be printed", "write it without them")

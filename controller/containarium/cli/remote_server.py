@@ -60,6 +60,7 @@ def api(
         unix=socket or wired.settings.runtime / "api.sock",
         address=address,
         tls=Tls(certs_dir, logger, wired.clock) if mtls else None,
+        errands=operations.errands,
     )
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,6 +16,7 @@ import pytest
 from containarium.api.client import Client, Target
 from containarium.api.containers import Containers
 from containarium.api.controller import Controller
+from containarium.api.errands import Errands
 from containarium.api.operations import Operations
 from containarium.api.server import Limits, Server
 from containarium.api.store import CertificateStore
@@ -221,11 +222,12 @@ def serve(tmp_path: Path, certificates: CertificateStore) -> Iterator[Serve]:
         site = Site(settings, world, certificates, wired, log, audited, meter, controller)
         from dataclasses import replace
 
-        made = operations(replace(operations_on(wired), meter=meter))
+        made = operations(replace(operations_on(wired), meter=meter, errands=Errands(logger=log)))
         site.tls = Tls(certificates.folder, log, utc)
         server = Server(
             Containers(made), Controller(made), lambda *told: audited.append(told), log,
             unix=settings.runtime / "api.sock", address="127.0.0.1:0", tls=site.tls, limits=limits,
+            errands=made.errands,
         )  # fmt: skip
         site.address = server.start()
         running.append((server, site))
@@ -236,7 +238,7 @@ def serve(tmp_path: Path, certificates: CertificateStore) -> Iterator[Serve]:
         for client in site.clients:
             client.close()
         site.controller.close()
-        server.stop(0.2)
+        server.stop(0.2, 5.0)
 
 
 @pytest.fixture

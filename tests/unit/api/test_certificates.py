@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,72 @@ def test_renewal_does_not_grow_and_the_role_stays(certificates: CertificateStore
     assert after.not_after - after.not_before == before.not_after - before.not_before
     assert after.role == "viewer"
     assert after.serial != before.serial
+
+
+def test_two_revocations_at_once_are_both_kept(certificates: CertificateStore) -> None:
+    """The second begins when the first has read the list and not yet written it."""
+    started: list[threading.Thread] = []
+
+    def meanwhile() -> datetime:
+        if not started:
+            started.append(threading.Thread(target=lambda: CertificateStore(certificates.folder).revoke("admin")))
+            started[0].start()
+            started[0].join(0.5)
+        return utc()
+
+    CertificateStore(certificates.folder, meanwhile).revoke("vera")
+    started[0].join(10)
+    revoked = {entry.name for entry in certificates.entries() if entry.revoked}
+    assert revoked == {"admin", "vera"}
+
+
+@pytest.mark.parametrize("change", ["issue", "renew", "revoke", "generate"])
+def test_a_list_that_is_gone_is_made_again_from_the_index(certificates: CertificateStore, change: str) -> None:
+    certificates.revoke("vera")
+    before = next(entry for entry in certificates.entries() if entry.name == "vera")
+    (certificates.folder / "crl.pem").unlink()
+    assert next(entry for entry in certificates.entries() if entry.name == "vera") == before, "looking is enough"
+    match change:
+        case "issue":
+            certificates.issue("olga", Role.VIEWER, YEAR)
+        case "renew":
+            certificates.renew("server")
+        case "revoke":
+            certificates.revoke("admin")
+        case _:
+            assert "the revocation list" in " ".join(certificates.generate([], [], YEAR))
+    (certificates.folder / "index.json").unlink()
+    assert next(entry for entry in certificates.entries() if entry.name == "vera") == before
+
+
+@pytest.mark.parametrize("index", [None, "", "null", "[1]", '[{"serial": "x", "revoked": null}]'])
+def test_a_list_that_is_gone_with_its_index_is_not_an_empty_one(
+    certificates: CertificateStore, index: str | None
+) -> None:
+    certificates.revoke("vera")
+    (certificates.folder / "crl.pem").unlink()
+    (certificates.folder / "index.json").unlink()
+    if index is not None:
+        (certificates.folder / "index.json").write_text(index)
+    for do in (
+        certificates.entries,
+        lambda: certificates.generate([], [], YEAR),
+        lambda: certificates.issue("olga", Role.VIEWER, YEAR),
+        lambda: certificates.revoke("admin"),
+    ):
+        with pytest.raises(TerminalError, match=r"crl\.pem.*does not say who was revoked; .*back from a backup"):
+            do()
+    assert not (certificates.folder / "crl.pem").exists()
+
+
+def test_nothing_is_made_without_a_name_for_the_server(tmp_path: Path) -> None:
+    with pytest.raises(TerminalError, match="give --server-ip or --dns"):
+        CertificateStore(tmp_path / "new").generate([], [], YEAR)
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_its_owner_can_keep_the_folder_locked(certificates: CertificateStore) -> None:
+    assert (certificates.folder / ".lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_dates_are_a_metric_without_revoked_and_replaced_ones(certificates: CertificateStore) -> None:

@@ -12,12 +12,15 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from containarium.api import registry
 from containarium.api.errors import told
+from containarium.api.rooms import Size
 from containarium.api.server import Limits
 from containarium.api.v1 import container_pb2 as pb
 from containarium.api.v1 import controller_pb2 as cpb
+from containarium.model.host import HostError
 from tests.builders import public_key
 from tests.unit.api.conftest import Serve, Site
 
@@ -62,7 +65,7 @@ def test_two_hundred_clients_at_once_are_all_served(site: Site) -> None:
 
 
 def test_two_hundred_who_wait_leave_room_for_those_who_look(serve: Serve) -> None:
-    site = serve(Limits(waiting=8, per_caller=4, looking=4))
+    site = serve(Limits(changes=Size(8, 4), looks=Size(4, 4, waiting=4, waiting_per_caller=4, patience=5.0)))
     site.controller.hold.clear()
     codes: Counter[str] = Counter()
     channels = [site.channel() for _ in range(20)]
@@ -91,22 +94,96 @@ def test_two_hundred_who_wait_leave_room_for_those_who_look(serve: Serve) -> Non
 
 
 def test_a_client_that_never_sends_its_request_keeps_no_thread(serve: Serve) -> None:
-    site = serve(Limits(waiting=2, per_caller=2, looking=2, first_message=0.5))
+    site = serve(Limits(looks=Size(2, 2, waiting=64, waiting_per_caller=64, patience=15.0), first_message=0.5))
     never = threading.Event()
-
-    def silence() -> Iterator[bytes]:
-        never.wait(30)
-        yield from ()
-
     with site.channel() as channel:
-        hanging: list[Any] = [
-            channel.stream_unary("/containarium.v1.ContainerService/ListContainers", None, None).future(silence())
-            for _ in range(40)
-        ]
+        hanging = silence(channel, 40, never)
         assert listed(site) == 0
         codes = {call.exception(timeout=20).code() for call in hanging}
         never.set()
     assert codes == {grpc.StatusCode.CANCELLED}
+
+
+def silence(channel: grpc.Channel, number: int, until: threading.Event) -> list[Any]:
+    """So many looks that never send their request."""
+
+    def nothing() -> Iterator[bytes]:
+        until.wait(30)
+        yield from ()
+
+    method = "/containarium.v1.ContainerService/ListContainers"
+    return [channel.stream_unary(method, None, None).future(nothing()) for _ in range(number)]
+
+
+def test_one_viewer_takes_looking_away_from_nobody(site: Site) -> None:
+    """As many calls as the server has threads, and more, by one certificate: none of them sends its request."""
+    never = threading.Event()
+    channels = [site.channel("vera") for _ in range(4)]
+    hanging = [call for channel in channels for call in silence(channel, 90, never)]
+    _until(lambda: any(call.done() for call in hanging))
+    begun = time.monotonic()
+    assert listed(site) == 0
+    assert time.monotonic() - begun < 3
+    never.set()
+    found = [told(error) for call in hanging if isinstance(error := call.exception(timeout=30), grpc.RpcError)]
+    refused = [each for each in found if each.code is grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert len(refused) >= 100, Counter(each.code.name for each in found)
+    assert all(each.reason == "TOO_MANY_WAITING" and each.retry_after for each in refused)
+    for channel in channels:
+        channel.close()
+
+
+def test_followers_take_the_places_of_no_change(serve: Serve) -> None:
+    site = serve(Limits(changes=Size(2, 2), followers=Size(8, 4)))
+    with site.channel("vera") as channel, site.channel() as admins:
+        watch = registry.caller(channel, registry.CONTROLLER, "Watch")
+        watching = [watch(cpb.WatchRequest(), timeout=60) for _ in range(4)]
+        health = health_pb2_grpc.HealthStub(admins)
+        for _ in range(4):
+            assert next(health.Watch(health_pb2.HealthCheckRequest(), timeout=60))
+        _until(lambda: _refused(watch(cpb.WatchRequest(), timeout=5)))
+        create = registry.caller(admins, registry.CONTAINERS, "CreateContainer")
+        made = create(pb.CreateContainerRequest(username="alice", ssh_keys=[public_key("a")], image=IMAGE), timeout=T)
+        assert made.container.username == "alice"
+        for call in watching:
+            call.cancel()
+
+
+def _refused(call: Any) -> bool:
+    try:
+        next(call)
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return False
+
+
+def test_the_health_services_watch_ends(serve: Serve) -> None:
+    site = serve(Limits(standard=0.5))
+    with site.channel("vera") as channel:
+        answers = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        begun = time.monotonic()
+        with pytest.raises(grpc.RpcError) as ended:
+            list(answers)
+        assert time.monotonic() - begun < 15
+        assert ended.value.code() is grpc.StatusCode.CANCELLED
+
+
+def test_a_connection_ends_with_its_time_and_the_client_comes_again(serve: Serve) -> None:
+    site = serve(Limits(age=0.5))
+    client = site.client("vera")
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        with pytest.raises(HostError, match="may look and change nothing"):
+            client.ask("Approve", cpb.ApproveRequest(), T)
+    assert len({who.address for who, _, _ in site.audited}) > 1
+
+
+def test_a_call_that_runs_outlives_its_connections_time(serve: Serve) -> None:
+    client = serve(Limits(age=0.5)).client("vera")
+    begun = time.monotonic()
+    with pytest.raises(HostError, match="in time"):
+        list(client.follow("Watch", cpb.WatchRequest(), 3.0))
+    assert time.monotonic() - begun >= 2.9
 
 
 def test_bytes_that_are_no_request_are_refused(site: Site) -> None:

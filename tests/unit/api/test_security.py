@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import grpc
@@ -91,6 +92,34 @@ def test_a_revoked_client_is_refused_at_once_also_on_an_open_connection(site: Si
     with site.channel() as channel, pytest.raises(grpc.RpcError) as other:
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=T)
     assert other.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_client_of_the_authority_before_is_refused_on_an_open_connection(site: Site, tmp_path: Path) -> None:
+    client, folder = site.client(), site.store.folder
+    assert client.ask("WhoAmI", cpb.WhoAmIRequest(), T).role == "admin"
+    before = (folder / "ca.crt").read_text()
+    other = CertificateStore(tmp_path / "other")
+    other.generate(["localhost"], [IPv4Address("127.0.0.1")], YEAR)
+    for name in ("crl.pem", "server.key", "server.crt", "ca.crt"):
+        shutil.copy(other.folder / name, folder / name)
+    time.sleep(1.1)
+    with pytest.raises(HostError, match="of another authority than this server's is now; ask an admin") as refused:
+        client.ask("WhoAmI", cpb.WhoAmIRequest(), T)
+    assert refused.value.reason == "OTHER_AUTHORITY"
+    new = other.folder / "clients" / "admin"
+    assert site.keep(Client(Target.parse(site.address, new))).ask("WhoAmI", cpb.WhoAmIRequest(), T).name == "admin"
+    # While both are in ca.crt, both count.
+    (folder / "ca.crt").write_text((other.folder / "ca.crt").read_text() + before)
+    time.sleep(1.1)
+    assert client.ask("WhoAmI", cpb.WhoAmIRequest(), T).role == "admin"
+
+
+def test_a_renewed_authority_knows_its_clients(site: Site) -> None:
+    client = site.client()
+    assert client.ask("WhoAmI", cpb.WhoAmIRequest(), T).role == "admin"
+    site.store.renew("ca")
+    time.sleep(1.1)
+    assert client.ask("WhoAmI", cpb.WhoAmIRequest(), T).role == "admin"
 
 
 def test_a_broken_revocation_list_lets_nobody_back_in(site: Site) -> None:
@@ -194,7 +223,7 @@ def test_a_certificate_that_ends_soon_is_warned_of(site: Site) -> None:
 def test_the_socket_is_for_root_and_the_group(site: Site) -> None:
     path = site.settings.runtime / "api.sock"
     assert path.stat().st_mode & 0o007 == 0
-    assert (site.settings.runtime / "api").stat().st_mode & 0o777 == 0o700
+    assert (site.settings.runtime / ".api.sock.private").stat().st_mode & 0o777 == 0o700
     assert site.local().ask("WhoAmI", cpb.WhoAmIRequest(), T).role == "admin"
 
 
@@ -220,7 +249,7 @@ def test_what_the_kernel_says_of_the_peer_is_what_counts(site: Site) -> None:
 
 
 def test_the_inner_socket_knows_nobody(site: Site) -> None:
-    inner = site.settings.runtime / "api" / "grpc.sock"
+    inner = site.settings.runtime / ".api.sock.private" / "grpc.sock"
     with grpc.insecure_channel(f"unix:{inner}") as channel, pytest.raises(grpc.RpcError) as refused:
         registry.caller(channel, registry.CONTAINERS, "ListContainers")(pb.ListContainersRequest(), timeout=T)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
