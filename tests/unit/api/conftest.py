@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import grpc
@@ -177,6 +178,13 @@ class Site:
     def manifest(self, name: str) -> str:
         """The file of an environment."""
         return (self.settings.manifests / f"{name}.yaml").read_text()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Give a folder with a short name: a socket's path has room for 107 characters."""
+    with TemporaryDirectory(prefix="ct-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

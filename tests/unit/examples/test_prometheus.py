@@ -40,9 +40,10 @@ def promtool() -> Path:
 
 
 @pytest.fixture(scope="module")
-def metrics() -> Metrics:
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     """Give metrics that were told of everything that there can be."""
     from containarium.model.problem import Location, Problem
+    from containarium.report.certificates import CertificateDates
 
     site = Site(*(manifest(f"p{number}") for number in range(6)))
     site.run()
@@ -63,6 +64,12 @@ def metrics() -> Metrics:
     metrics.drift(found=["account.keys"], repaired=["account.keys"])
     metrics.recipes(2, 1)
     metrics.baked(40.0, ok=True)
+    metrics.logged_in({"p0": (3, 1)})
+    index = tmp_path_factory.mktemp("certs") / "index.json"
+    kinds = (("ca", "ca"), ("server", "server"), ("client", "vera"))
+    ends = {"not_after": NOW.isoformat(), "current": True, "revoked": None}
+    index.write_text(json.dumps([{"kind": kind, "name": name, **ends} for kind, name in kinds]))
+    metrics.registry.register(CertificateDates(index))
     return metrics
 
 
@@ -203,7 +210,7 @@ def test_every_alert_says_what_to_do() -> None:
 def test_commands_in_alerts_are_commands_that_there_are() -> None:
     from containarium.cli.main import app
 
-    known = {command.name for command in app.registered_commands}
+    known = {command.name for command in (*app.registered_commands, *app.registered_groups)}
     for rule in rules():
         for command in re.findall(r"containarium ([a-z]+)", rule["annotations"]["description"]):
             assert command in known, rule["alert"]
