@@ -210,7 +210,7 @@ def test_every_alert_says_what_to_do() -> None:
 def test_commands_in_alerts_are_commands_that_there_are() -> None:
     from containarium.cli.main import app
 
-    known = {command.name for command in (*app.registered_commands, *app.registered_groups)}
+    known = {c.name for c in app.registered_commands} | {group.name for group in app.registered_groups}
     for rule in rules():
         for command in re.findall(r"containarium ([a-z]+)", rule["annotations"]["description"]):
             assert command in known, rule["alert"]
