@@ -174,7 +174,7 @@ def test_a_connection_ends_with_its_time_and_the_client_comes_again(serve: Serve
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         # A call may meet the very moment, and ours repeats none by itself.
-        with pytest.raises(HostError, match="may look and change nothing|was away for a moment; try again"):
+        with pytest.raises(HostError, match=r"may look and change nothing|was away for a moment; try again"):
             client.ask("Approve", cpb.ApproveRequest(), T)
     assert len({who.address for who, _, _ in site.audited}) > 1
 
