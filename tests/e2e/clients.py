@@ -58,14 +58,14 @@ def crowd(server: str, certificates: Path) -> dict[str, Any]:
 
 
 def hang(server: str, certificates: Path) -> dict[str, Any]:
-    """Clients that begin a call and never send their request, and one that does."""
+    """Clients that begin a call and never send their request, and somebody else who does."""
     never = threading.Event()
 
     def silence() -> Iterator[bytes]:
         never.wait(60)
         yield from ()
 
-    with channel(server, certificates) as made, channel(server, certificates) as other:
+    with channel(server, certificates) as made, channel(server, certificates.with_name("vera")) as other:
         hanging = [made.stream_unary(LIST, None, None).future(silence(), timeout=50) for _ in range(HANGING)]
         then = _looked(other)
         codes = Counter(code(call) for call in hanging)

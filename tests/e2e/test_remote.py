@@ -178,7 +178,10 @@ def test_who_is_too_large_too_many_or_too_slow_harms_nobody(afar: Afar) -> None:
 
     assert run("huge") == {"huge": "RESOURCE_EXHAUSTED", "then": "OK"}
     assert run("crowd")["codes"] == {"OK": 200}
-    assert run("hang") == {"then": "OK", "codes": {"CANCELLED": 40}}
+    hung = run("hang")
+    assert hung["then"] == "OK", "somebody else is served meanwhile"
+    assert set(hung["codes"]) <= {"CANCELLED", "RESOURCE_EXHAUSTED"}
+    assert sum(hung["codes"].values()) == 40
     assert afar("list").returncode == 0
 
 

@@ -288,6 +288,17 @@ def test_a_disks_limit_that_was_lifted_is_set_again_from_the_sandbox(site: Livin
     site.until("the limit to be as declared", lambda: limit() == before, timeout=90)
 
 
+def test_a_port_that_was_left_behind_is_removed(site: LivingSite) -> None:
+    """As Incus leaves one that is killed in the middle of a start."""
+    gather(site, ["dora"])
+    port = site.environment("dora").devices["eth0"]["host_name"]
+    site.containarium("suspend", "dora")
+    site.host.incus("stop", "--force", instance_of("dora"))
+    site.host.run(["ip", "link", "add", port, "type", "veth", "peer", "name", "left-behind"])
+    site.containarium("resume", "dora")
+    site.wait_ready("dora", timeout=60)
+
+
 def _trouble(site: LivingSite, name: str) -> dict[str, Any]:
     found = next((e["trouble"] for e in site.status()["environments"] if e["name"] == name), None)
     return found or {}

@@ -22,6 +22,7 @@ from containarium.host.instances import Instances
 from containarium.host.look import GuestLook
 from containarium.host.nicfilters import NicFilters
 from containarium.host.observe import Accounts, observe
+from containarium.host.ports import Ports
 from containarium.host.power import Power
 from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
@@ -57,7 +58,8 @@ class Machine:
         self._incus = Incus(settings, cancellation=self._cancellation)
         self._instances = Instances(self._incus, NicFilters(self._incus, acting), settings)
         self._headroom = Headroom(settings, Quotas(run or command.run))
-        self._power = Power(self._incus, self._instances, headroom=self._headroom)
+        ports = Ports(self._incus, acting)
+        self._power = Power(self._incus, self._instances, headroom=self._headroom, ports=ports)
         self._backups = Backups(self._incus, self._instances, settings, acting)
         self._last_power = Power(Incus(settings), self._instances)
         flights = Flights(settings.state / "locks")

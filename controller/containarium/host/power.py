@@ -14,6 +14,7 @@ from containarium.host.cancel import CancelledError
 from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, half_born, runs
+from containarium.host.ports import IN_THE_WAY, Ports
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 
 _START_TIMEOUT = 60.0
@@ -45,13 +46,15 @@ class Power:
         grace: int = GRACE,
         proc: Path = Path("/proc"),
         headroom: Headroom | None = None,
+        ports: Ports | None = None,
     ) -> None:
-        """With ``headroom``, a guest that has filled its disk can be started."""
+        """With ``headroom``, a guest that has filled its disk can start; with ``ports``, one whose port was left."""
         self._incus = incus
         self._instances = instances
         self._grace = grace
         self._proc = proc
         self._headroom = headroom
+        self._ports = ports
 
     def start(self, name: str, environment: str, progress: Progress = silent) -> None:
         """Start or thaw the instance. Its init then boots: it takes commands at once, and has an address later."""
@@ -66,7 +69,7 @@ class Power:
             self._state(name, "unfreeze", _START_TIMEOUT)
         elif not runs(there):
             progress(f"starting {name}")
-            self._start_even_full(name, there, progress)
+            self._start_somehow(name, there, progress)
 
     def stop(self, name: str, environment: str, progress: Progress = silent, patience: float | None = None) -> None:
         """Stop the instance: gracefully for ``patience`` seconds (None: ``grace``), then by force. One that is stopped
@@ -102,10 +105,15 @@ class Power:
         self.stop(name, environment, progress)
         self.start(name, environment, progress)
 
-    def _start_even_full(self, name: str, there: Mapping[str, Any], progress: Progress) -> None:
+    def _start_somehow(self, name: str, there: Mapping[str, Any], progress: Progress) -> None:
+        """Start, and once more without what is known to be in the way."""
         try:
             self._start(name)
         except HostError as error:
+            if IN_THE_WAY in error.message and self._ports is not None and self._ports.clear(there):
+                progress(f"a port that was left behind is removed: starting {name} again")
+                self._start(name)
+                return
             if error.reason != "QuotaExceeded" or self._headroom is None:
                 raise
             with self._headroom.given(there) as roomier:

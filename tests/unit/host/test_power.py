@@ -17,11 +17,12 @@ from containarium.host.headroom import MOST, STEP, Headroom
 from containarium.host.incus import Incus, Versioned
 from containarium.host.instances import Instances
 from containarium.host.nicfilters import NicFilters
+from containarium.host.ports import Ports
 from containarium.host.power import Power, running_for
 from containarium.host.quotas import Quotas, Subvolume
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.host import TerminalError
+from containarium.model.host import RetryableError, TerminalError
 
 DEAF = "Name:\tsystemd\nSigQ:\t0/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t00000001000004ec\n"
 HEARS = DEAF.replace("SigBlk:\t0000000000000000", "SigBlk:\t7be3c0fe28014a03")
@@ -186,3 +187,51 @@ def test_one_that_is_over_its_limit_grows(tmp_path: Path, group: Path) -> None:
     assert not headroom.grow("a", {"root": {"size": "1GiB"}}), "that is too little still"
     assert headroom.grow("a", {"root": {"pool": "fast", "size": "3GiB"}})
     assert guest.limits == [3 << 30]
+
+
+class BehindAPort(FullGuest):
+    """Incus cannot make the guest's link while one of its name is there."""
+
+    def __init__(self, tmp_path: Path, links: Path, others: list[dict[str, Any]]) -> None:
+        super().__init__(tmp_path, tmp_path)
+        self.there |= {"expanded_devices": {"eth0": {"type": "nic", "host_name": PORT}}}
+        self.link = links / PORT
+        self.others = others
+
+    def get(self, *path: str, timeout: float | None = None, **params: str) -> Any:
+        return self.others if path == ("instances",) else super().get(*path, timeout=timeout, **params)
+
+    def run(self, args: Sequence[str], **_more: Any) -> Completed:
+        assert list(args) == ["ip", "link", "delete", "dev", PORT]
+        self.link.rmdir()
+        return Completed(0, "", "")
+
+    def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
+        if self.link.exists():
+            raise RetryableError(f'Failed to create the veth interfaces "{PORT}" and "veth1"', reason="Failed")
+        self.there["status"] = "Running"
+
+
+PORT = "cnt-0a000302"
+
+
+def start_behind(guest: BehindAPort, links: Path) -> None:
+    instances = Instances(guest, NicFilters(guest, command.run), HostSettings())
+    Power(guest, instances, ports=Ports(guest, guest.run, links)).start("a", "alice")
+
+
+def test_a_port_that_a_killed_incus_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / PORT).mkdir()
+    stopped = {"name": "a", "status": "Stopped", "config": {"volatile.eth0.host_name": PORT}}
+    guest = BehindAPort(tmp_path, tmp_path, [stopped])
+    start_behind(guest, tmp_path)
+    assert guest.there["status"] == "Running"
+
+
+def test_a_port_that_somebody_has_stays(tmp_path: Path) -> None:
+    (tmp_path / PORT).mkdir()
+    other = {"name": "b", "status": "Running", "config": {"volatile.eth0.host_name": PORT}}
+    guest = BehindAPort(tmp_path, tmp_path, [other])
+    with pytest.raises(RetryableError, match="veth"):
+        start_behind(guest, tmp_path)
+    assert guest.link.exists()
