@@ -34,7 +34,7 @@ quickstart-clean: .venv/.compiled ## remove all that quickstart made, and nothin
 .PHONY: test
 test: .venv/.dev .venv/.compiled ## all tests; those on real hosts need root on Linux
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not e2e"
-	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m e2e
+	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m "e2e and not soak"
 
 # --- while developing ---
 
@@ -44,12 +44,13 @@ test-unit: .venv/.dev .venv/.compiled ## the fast half: unit, property and simul
 
 .PHONY: test-e2e
 test-e2e: .venv/.dev .venv/.compiled ## the half that runs on real, disposable hosts
-	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m e2e
+	$(PYTEST) -n $(HOSTS) --dist loadfile --no-loadscope-reorder --durations 25 -m "e2e and not soak"
 
 .PHONY: soak
 soak: .venv/.dev .venv/.compiled ## property tests with many more examples, and more kills and clouds on real hosts
 	CONTAINARIUM_SOAK=1 $(PYTEST) -n $(WORKERS) --timeout 7200 tests/property
-	CONTAINARIUM_SOAK=1 $(PYTEST) -m e2e --timeout 1200 tests/e2e -k "killed_controllers or killed_at_random or notice"
+	CONTAINARIUM_SOAK=1 $(PYTEST) --timeout 1200 tests/e2e -m soak
+	CONTAINARIUM_SOAK=1 $(PYTEST) --timeout 1200 tests/e2e -k "killed_controllers or killed_at_random or notice"
 
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy --strict, the import layers, and whether schemas/ is up to date

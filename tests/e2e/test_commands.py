@@ -167,6 +167,7 @@ def class_room(site: Site) -> Iterator[Site]:
     site.purge(set(_CLASSMATES))
 
 
+@pytest.mark.soak
 def test_the_story_without_a_controller(crowd: Site) -> None:
     tell_the_story(crowd, "iris")
 

@@ -129,7 +129,10 @@ def _after(line: dict[str, Any], moment: float) -> bool:
         return True
 
 
-@pytest.mark.parametrize("said", ["stopping", "keeping", "going back", "starting"])
+@pytest.mark.parametrize(
+    "said",
+    ["keeping", "going back", *(pytest.param(said, marks=pytest.mark.soak) for said in ("stopping", "starting"))],
+)
 def test_a_command_killed_half_way_leaves_somebody_who_can_work(sally: LivingSite, said: str) -> None:
     write(sally, "one")
     sally.containarium("snapshot", "create", NAME, "before")

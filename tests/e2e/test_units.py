@@ -214,6 +214,7 @@ def test_the_sandbox_lets_through_what_a_controller_does_and_no_more(site: Site)
     assert set(json.loads(outside).values()) == {"it worked"}, "without the sandbox all of that can be done"
 
 
+@pytest.mark.soak
 def test_an_image_is_built_in_the_sandbox(site: Site) -> None:
     assert _try(site.host, "build", timeout=600)["image"] == ""
 
