@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from containarium.cli.errors import CommandError
 from containarium.cli.output import say
 from containarium.cli.wiring import Wiring
-from containarium.model.host import Progress
+from containarium.model.host import Progress, silent
 
 _PATIENCE = 900.0
 """Seconds for which the controller may be busy with an environment before a command gives up."""
@@ -40,9 +40,12 @@ def alone_with(
         else:
             yield
             return
+        failed = stack.enter_context(contextlib.ExitStack())
+        failed.callback(nudge, wired, "", silent)  # what a command leaves that fails is mended now, not in a minute
         stack.enter_context(hold(settings.runtime, name))
         _until_it_lets_go(wired, name, sleep, tell)
         yield
+        failed.pop_all()  # whoever is through says so when there is nothing more to come
 
 
 def nudge(wired: Wiring, otherwise: str, tell: Progress = say) -> None:
