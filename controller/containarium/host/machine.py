@@ -14,6 +14,7 @@ from containarium.host.cancel import Cancellation
 from containarium.host.enforce import Enforcer
 from containarium.host.enforcement import EnforcementLook
 from containarium.host.flights import Flights
+from containarium.host.fragments import Fragments
 from containarium.host.guest import GuestHands
 from containarium.host.headroom import Headroom
 from containarium.host.images import Images
@@ -59,7 +60,8 @@ class Machine:
         self._instances = Instances(self._incus, NicFilters(self._incus, acting), settings)
         self._headroom = Headroom(settings, Quotas(run or command.run))
         ports = Ports(self._incus, acting)
-        self._power = Power(self._incus, self._instances, headroom=self._headroom, ports=ports)
+        fragments = Fragments(self._incus, settings)
+        self._power = Power(self._incus, self._instances, headroom=self._headroom, ports=ports, fragments=fragments)
         self._backups = Backups(self._incus, self._instances, settings, acting)
         self._last_power = Power(Incus(settings), self._instances)
         flights = Flights(settings.state / "locks")

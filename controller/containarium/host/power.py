@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from containarium.host.cancel import CancelledError
+from containarium.host.fragments import Fragments
 from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, half_born, runs
@@ -47,14 +48,18 @@ class Power:
         proc: Path = Path("/proc"),
         headroom: Headroom | None = None,
         ports: Ports | None = None,
+        fragments: Fragments | None = None,
     ) -> None:
-        """With ``headroom``, a guest that has filled its disk can start; with ``ports``, one whose port was left."""
+        """With ``headroom``, a guest that has filled its disk can start; with ``ports``, one whose port was left; with
+        ``fragments``, one that was never whole is given up, to be made anew.
+        """
         self._incus = incus
         self._instances = instances
         self._grace = grace
         self._proc = proc
         self._headroom = headroom
         self._ports = ports
+        self._fragments = fragments
 
     def start(self, name: str, environment: str, progress: Progress = silent) -> None:
         """Start or thaw the instance. Its init then boots: it takes commands at once, and has an address later."""
@@ -108,12 +113,14 @@ class Power:
     def _start_somehow(self, name: str, there: Mapping[str, Any], progress: Progress) -> None:
         """Start, and once more without what is known to be in the way."""
         try:
-            self._start(name)
+            self._start_past_port(name, there, progress)
         except HostError as error:
-            if IN_THE_WAY in error.message and self._ports is not None and self._ports.clear(there):
-                progress(f"a port that was left behind is removed: starting {name} again")
-                self._start(name)
-                return
+            if self._fragments is not None and self._fragments.clear(there):
+                raise RetryableError(
+                    f"{name} was never whole: Incus was killed while it unpacked its image",
+                    remedy="it is made anew",
+                    reason="HalfBorn",
+                ) from error
             if error.reason != "QuotaExceeded" or self._headroom is None:
                 raise
             with self._headroom.given(there) as roomier:
@@ -122,6 +129,15 @@ class Power:
                 progress(f"its disk is full: starting {name} with a little more room")
                 self._start(name)
                 self._await_address(name)
+
+    def _start_past_port(self, name: str, there: Mapping[str, Any], progress: Progress) -> None:
+        try:
+            self._start(name)
+        except HostError as error:
+            if IN_THE_WAY not in error.message or self._ports is None or not self._ports.clear(there):
+                raise
+            progress(f"a port that was left behind is removed: starting {name} again")
+            self._start(name)
 
     def _await_address(self, name: str) -> None:
         """A DHCP client that cannot write down its lease declines it, and the address is lost to its guest."""

@@ -13,6 +13,7 @@ import pytest
 
 from containarium.host import command
 from containarium.host.command import Completed
+from containarium.host.fragments import Fragments
 from containarium.host.headroom import MOST, STEP, Headroom
 from containarium.host.incus import Incus, Versioned
 from containarium.host.instances import Instances
@@ -22,7 +23,7 @@ from containarium.host.power import Power, running_for
 from containarium.host.quotas import Quotas, Subvolume
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.host import RetryableError, TerminalError
+from containarium.model.host import HostError, RetryableError, TerminalError
 
 DEAF = "Name:\tsystemd\nSigQ:\t0/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t00000001000004ec\n"
 HEARS = DEAF.replace("SigBlk:\t0000000000000000", "SigBlk:\t7be3c0fe28014a03")
@@ -235,3 +236,59 @@ def test_a_port_that_somebody_has_stays(tmp_path: Path) -> None:
     with pytest.raises(RetryableError, match="veth"):
         start_behind(guest, tmp_path)
     assert guest.link.exists()
+
+
+class NeverWhole(FullGuest):
+    """Copied from a part of an image, which no start gets past; a failed one leaves its port."""
+
+    def __init__(self, tmp_path: Path, pool: Path) -> None:
+        super().__init__(tmp_path, tmp_path)
+        self.there |= {"last_used_at": "1970-01-01T00:00:00Z"}
+        self.there["config"] = {
+            marks.ENVIRONMENT: "alice", "volatile.apply_template": "create", "volatile.last_state.power": "STOPPED",
+            "volatile.base_image": "f00d",
+        }  # fmt: skip
+        self.changed: list[str] = []
+        for folder in (pool / "containers/a", pool / "images/f00d"):
+            folder.mkdir(parents=True)
+            (folder / "metadata.yaml").write_text("architecture: x86_64\ntemplates:\n  /etc/hostname: {}\n")
+
+    def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
+        raise RetryableError("forkstart: exit status 1", reason="IncusError")
+
+    def patch(self, *path: str, body: Any, etag: str = "", timeout: float | None = None) -> None:
+        self.changed.append(f"{'/'.join(path)} {body}")
+
+    def delete(self, *path: str, timeout: float | None = None) -> None:
+        self.changed.append("/".join(path))
+
+
+def give_up(guest: NeverWhole, tmp_path: Path) -> HostError:
+    settings = HostSettings(incus_dir=tmp_path)
+    power = Power(
+        guest, Instances(guest, NicFilters(guest, command.run), settings), fragments=Fragments(guest, settings)
+    )
+    with pytest.raises(HostError) as refused:
+        power.start("a", "alice")
+    return refused.value
+
+
+def test_what_was_copied_from_a_part_of_an_image_is_made_anew(tmp_path: Path) -> None:
+    guest = NeverWhole(tmp_path, tmp_path / "storage-pools/fast")
+    assert give_up(guest, tmp_path).reason == "HalfBorn"
+    assert guest.changed == [
+        "storage-pools/fast/volumes/image/f00d",
+        "instances/a {'config': {'volatile.apply_template': '', 'volatile.last_state.power': ''}}",
+    ]
+
+
+@pytest.mark.parametrize("change", ["started", "whole"])
+def test_what_may_hold_anything_of_anybodys_is_not_given_up(tmp_path: Path, change: str) -> None:
+    pool = tmp_path / "storage-pools/fast"
+    guest = NeverWhole(tmp_path, pool)
+    if change == "started":
+        guest.there |= {"last_used_at": "2026-11-22T12:00:00Z"}
+    else:
+        (pool / "containers/a/templates").mkdir()
+    assert give_up(guest, tmp_path).reason == "IncusError"
+    assert guest.changed == []
