@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from containarium.cli.errors import CommandError
+from containarium.cli.errors import CommandError, refuse_no_name
 from containarium.cli.output import complain, printable, say, say_json, say_table
 from containarium.cli.wiring import Wiring, wiring
 
@@ -78,8 +78,6 @@ def told(wired: Wiring, name: str, since: str, until: str | None, patience: floa
     ``remarks`` are words about what is missing among them. Raises CommandError and HostError.
     """
     if name:
-        from containarium.cli.snapshot import refuse_no_name
-
         refuse_no_name(name)
     window = window_of(wired, since, until)
     with _alone(patience):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from containarium.cli.errors import FAILED, CommandError
+from containarium.cli.errors import FAILED, CommandError, refuse_no_name
 from containarium.cli.output import complain, say
 from containarium.cli.survey import folder_of, read
 from containarium.cli.wiring import Wiring, wiring
+from containarium.model.marks import AT_ONCE
 
 if TYPE_CHECKING:
     from datetime import date
@@ -53,7 +54,7 @@ def keep(wired: Wiring, name: str, output: Path | None, *, stop: bool, tell: Pro
 
     from containarium.cli.alone import alone_with, nudge
 
-    _refuse_no_name(name)
+    refuse_no_name(name)
     with alone_with(wired, name, tell=tell) if stop else nullcontext():
         made = wired.backups(wired.settings).save(name, output, stop=stop, progress=tell)
     if stop:
@@ -92,7 +93,7 @@ def bring_back(wired: Wiring, name: str, source: Path | None, *, unchecked: bool
     """
     from containarium.model import marks
 
-    _refuse_no_name(name)
+    refuse_no_name(name)
     _refuse_expired(wired, name)
     if source is None:
         source = newest(wired, name)
@@ -157,7 +158,7 @@ def rewrite(wired: Wiring, name: str, folder: Path, tell: Progress) -> str:
     from containarium.model.packing import plain
     from containarium.sources.yamltext import as_text
 
-    _refuse_no_name(name)
+    refuse_no_name(name)
     before = read(folder)
     now = wired.clock()
     _refuse_declared(before, name, now.date())
@@ -165,7 +166,7 @@ def rewrite(wired: Wiring, name: str, folder: Path, tell: Progress) -> str:
     stamp = now.isoformat(timespec="seconds")
     data = plain(environment)
     deletion = data["spec"].get("deletion", {})
-    if deletion.get("grace") == _AT_ONCE:
+    if deletion.get("grace") == AT_ONCE:
         del deletion["grace"]
         tell("Its grace period of a second, for a deletion at once, is left out: the usual one counts again.")
     text = as_text(data, f"Written by containarium undelete on {stamp}, from the container's own record.")
@@ -186,8 +187,6 @@ def _written(after: Load, name: str, path: Path, today: date) -> str:
     return f"Written to {path}. The running controller brings {name} back; where none runs: containarium apply"
 
 
-_AT_ONCE = "1s"
-"""The grace period that delete --force writes."""
 _LATER = "write a later date there, or leave the field out"
 
 
@@ -199,23 +198,13 @@ def _expired(manifest: Manifest, today: date) -> str:
     return f"{manifest.origin.locate('spec.expires')}: spec.expires: {manifest.name} expired on {expires}"
 
 
-def _refuse_no_name(name: str) -> None:
-    from containarium.model.base import InvalidValueError
-    from containarium.model.fields import check_name
-
-    try:
-        check_name(name)
-    except InvalidValueError as error:
-        raise CommandError(error.message, error.remedy) from None
-
-
 def _refuse_expired(wired: Wiring, name: str) -> None:
     """A container whose manifest has expired would be retired at once, and its grace period may be a second."""
     folder = wired.settings.manifests
     for manifest in read(folder).manifests if folder.is_dir() else ():
         if manifest.name == name and (expired := _expired(manifest, wired.clock().date())):
-            short = str(manifest.environment.spec.deletion.grace) == _AT_ONCE
-            more = f", and take deletion.grace: {_AT_ONCE} out" if short else ""
+            short = str(manifest.environment.spec.deletion.grace) == AT_ONCE
+            more = f", and take deletion.grace: {AT_ONCE} out" if short else ""
             raise CommandError(f"what is restored would be taken away again: {expired}", f"{_LATER}{more}")
 
 

@@ -30,6 +30,17 @@ class CommandError(Exception):
         super().__init__(f"{message}; {remedy}" if remedy else message)
 
 
+def refuse_no_name(name: str) -> None:
+    """Raise CommandError for what can be no environment's name."""
+    from containarium.model.base import InvalidValueError
+    from containarium.model.fields import check_name
+
+    try:
+        check_name(name)
+    except InvalidValueError as error:
+        raise CommandError(error.message, error.remedy) from None
+
+
 def explain(error: Exception, state: Path, *, root: bool) -> int:
     """Tell the person about ``error`` and return the exit code. ``state`` is where details of a bug are kept."""
     complain(f"containarium: error: {_line(error, state, root=root)}")

@@ -16,6 +16,7 @@ from containarium.cli.editing import Desk
 from containarium.cli.errors import CommandError
 from containarium.cli.wiring import Wiring
 from containarium.model.host import Progress
+from containarium.model.marks import AT_ONCE
 
 if TYPE_CHECKING:
     from containarium.model.action import UpdateInstance
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from containarium.model.observed import Observed
     from containarium.sources.edittext import SetField
 
-AT_ONCE: Final = "1s"
-"""The shortest grace period that a manifest can have."""
 _TRIES: Final = 3
 
 Edit = Callable[[], AbstractContextManager[Desk]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from containarium.cli.errors import CommandError
+from containarium.cli.errors import refuse_no_name
 from containarium.cli.output import ListFormat, say, say_json, say_table, say_yaml
 from containarium.cli.wiring import Wiring, wiring
 
@@ -163,17 +163,6 @@ def drop(wired: Wiring, name: str, snapshot: str) -> str:
     refuse_no_name(name)
     wired.snapshots(wired.settings).delete(name, snapshot)
     return f"The snapshot {snapshot} of {name} is gone."
-
-
-def refuse_no_name(name: str) -> None:
-    """Raise CommandError for what can be no environment's name."""
-    from containarium.model.base import InvalidValueError
-    from containarium.model.fields import check_name
-
-    try:
-        check_name(name)
-    except InvalidValueError as error:
-        raise CommandError(error.message, error.remedy) from None
 
 
 def _shown(moment: datetime | None) -> str:

@@ -8,12 +8,10 @@ from typing import Any
 
 from containarium.host.backups import Backups
 from containarium.host.command import Run, run
-from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, runs
 from containarium.host.nicfilters import NicFilters
 from containarium.host.power import Power
-from containarium.host.quotas import Quotas
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import Progress, TerminalError, silent
@@ -56,7 +54,7 @@ class BackupNow:
         backups = Backups(self._incus, self._instances, self._settings, self._run, folder=folder)
         if not (ran and stop):
             return _made(backups.save_now(name, called, progress))
-        power = Power(self._incus, self._instances, headroom=Headroom(self._settings, Quotas(self._run)))
+        power = Power.on_this_host(self._incus, self._instances, self._settings, self._run)
         try:
             power.stop(instance, name, progress)
             return _made(backups.save_now(name, called, progress))

@@ -6,13 +6,14 @@ them, their output is bytes, and the kernel bounds the files and the memory of a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -48,69 +49,77 @@ def run_bounded(args: Sequence[str], limits: Limits, *, env: Mapping[str, str], 
     Past its time the whole process group is killed and RetryableError (CommandTimeout) raised; past its output
     TerminalError (OutputTooLarge).
     """
-    bounds = ["prlimit", f"--fsize={limits.file}", f"--as={limits.memory}", "--core=0", "--"]
+    out, errors = bytearray(), bytearray()
     with tempfile.TemporaryFile() as given:
         given.write(stdin)
         given.seek(0)
-        try:
-            process = subprocess.Popen(
-                [*bounds, *args],
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=dict(env),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise TerminalError(
-                f"cannot run {bounds[0]}: {error.strerror}", remedy="install util-linux", reason="CommandMissing"
-            ) from error
-    with process:
-        assert process.stdout is not None  # noqa: S101 (both are pipes)
-        assert process.stderr is not None  # noqa: S101
-        try:
-            out, err = _drain(process.stdout, process.stderr, limits, args[0])
+        with begun(args, limits, env=env, stdin=given) as process:
+            for data in pieces(process, limits, errors):
+                if len(out) + len(data) > limits.output:
+                    raise TerminalError(f"{args[0]} printed more than {limits.output} bytes", reason="OutputTooLarge")
+                out += data
             code = process.wait(timeout=max(1.0, limits.seconds))
+    return Output(code, bytes(out), errors.decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def begun(
+    args: Sequence[str], limits: Limits, *, env: Mapping[str, str], stdin: int | IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command without a shell, in its own session, under the kernel's bounds. A block that fails ends it whole.
+
+    Raises TerminalError (CommandMissing), and RetryableError (CommandTimeout) for a TimeoutExpired of the block.
+    """
+    bounds = ["prlimit", f"--fsize={limits.file}", f"--as={limits.memory}", "--core=0", "--"]
+    try:
+        process = subprocess.Popen(
+            [*bounds, *args],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise TerminalError(
+            f"cannot run {bounds[0]}: {error.strerror}", remedy="install util-linux", reason="CommandMissing"
+        ) from error
+    with process:
+        try:
+            yield process
         except subprocess.TimeoutExpired:
-            _kill(process.pid)
-            raise _late(args[0], limits) from None
+            kill(process)
+            raise RetryableError(
+                f"{args[0]} did not end within {limits.seconds:.0f} s", reason="CommandTimeout"
+            ) from None
         except BaseException:
-            _kill(process.pid)
+            kill(process)
             raise
-    return Output(code, out, err.decode(errors="replace"))
 
 
-def _drain(out: IO[bytes], err: IO[bytes], limits: Limits, name: str) -> tuple[bytes, bytes]:
-    """Everything that both pipes bring until they close."""
+def pieces(process: subprocess.Popen[bytes], limits: Limits, errors: bytearray) -> Iterator[bytes]:
+    """What it prints, until both pipes close; ``errors`` takes its standard error, bounded. Raises TimeoutExpired."""
+    assert process.stdout is not None  # noqa: S101 (both are pipes)
+    assert process.stderr is not None  # noqa: S101
     deadline = time.monotonic() + limits.seconds
-    kept: dict[int, bytearray] = {out.fileno(): bytearray(), err.fileno(): bytearray()}
     with selectors.DefaultSelector() as selector:
-        for pipe in (out, err):
+        for pipe in (process.stdout, process.stderr):
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _late(name, limits)
+                raise subprocess.TimeoutExpired(process.args, limits.seconds)
             for key, _ in selector.select(left):
                 data = os.read(key.fd, _CHUNK)
                 if not data:
                     selector.unregister(key.fileobj)
-                elif key.fd == err.fileno():
-                    kept[key.fd] += data[: max(0, _ERRORS - len(kept[key.fd]))]
-                elif len(kept[key.fd]) + len(data) > limits.output:
-                    raise TerminalError(f"{name} printed more than {limits.output} bytes", reason="OutputTooLarge")
+                elif key.fd == process.stderr.fileno():
+                    errors += data[: max(0, _ERRORS - len(errors))]
                 else:
-                    kept[key.fd] += data
-    return bytes(kept[out.fileno()]), bytes(kept[err.fileno()])
+                    yield data
 
 
-def _late(name: str, limits: Limits) -> RetryableError:
-    return RetryableError(f"{name} did not end within {limits.seconds:.0f} s", reason="CommandTimeout")
-
-
-def _kill(pid: int) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     """End the command and everything that it started. Nobody has waited for it yet, so the number is still its own."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -14,7 +14,6 @@ from containarium.host.cancel import Cancellation
 from containarium.host.enforce import Enforcer
 from containarium.host.enforcement import EnforcementLook
 from containarium.host.flights import Flights
-from containarium.host.fragments import Fragments
 from containarium.host.guest import GuestHands
 from containarium.host.headroom import Headroom
 from containarium.host.images import Images
@@ -23,7 +22,6 @@ from containarium.host.instances import Instances
 from containarium.host.look import GuestLook
 from containarium.host.nicfilters import NicFilters
 from containarium.host.observe import Accounts, observe
-from containarium.host.ports import Ports
 from containarium.host.power import Power
 from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
@@ -59,9 +57,7 @@ class Machine:
         self._incus = Incus(settings, cancellation=self._cancellation)
         self._instances = Instances(self._incus, NicFilters(self._incus, acting), settings)
         self._headroom = Headroom(settings, Quotas(run or command.run))
-        ports = Ports(self._incus, acting)
-        fragments = Fragments(self._incus, settings)
-        self._power = Power(self._incus, self._instances, headroom=self._headroom, ports=ports, fragments=fragments)
+        self._power = Power.on_this_host(self._incus, self._instances, settings, run or command.run)
         self._backups = Backups(self._incus, self._instances, settings, acting)
         self._last_power = Power(Incus(settings), self._instances)
         flights = Flights(settings.state / "locks")

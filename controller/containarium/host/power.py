@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from containarium.host.cancel import CancelledError
+from containarium.host.command import Run
 from containarium.host.fragments import Fragments
 from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, half_born, runs
 from containarium.host.ports import IN_THE_WAY, Ports
+from containarium.host.quotas import Quotas
+from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 
 _START_TIMEOUT = 60.0
@@ -60,6 +63,17 @@ class Power:
         self._headroom = headroom
         self._ports = ports
         self._fragments = fragments
+
+    @classmethod
+    def on_this_host(cls, incus: Incus, instances: Instances, settings: HostSettings, run: Run) -> Power:
+        """With everything that helps a start. ``run`` heeds no cancellation: a limit that was lifted is set again."""
+        return cls(
+            incus,
+            instances,
+            headroom=Headroom(settings, Quotas(run)),
+            ports=Ports(incus, run),
+            fragments=Fragments(incus, settings),
+        )
 
     def start(self, name: str, environment: str, progress: Progress = silent) -> None:
         """Start or thaw the instance. Its init then boots: it takes commands at once, and has an address later."""

@@ -14,12 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from containarium.host.command import run
-from containarium.host.headroom import Headroom
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, runs
 from containarium.host.nicfilters import NicFilters
 from containarium.host.power import Power
-from containarium.host.quotas import Quotas
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
@@ -58,7 +56,7 @@ class Snapshots:
         self._incus = incus
         self._instances = instances
         self._settings = settings
-        self._power = power or Power(incus, instances, headroom=Headroom(settings, Quotas(run)))
+        self._power = power or Power.on_this_host(incus, instances, settings, run)
 
     @classmethod
     def on_this_host(cls, settings: HostSettings) -> Snapshots:

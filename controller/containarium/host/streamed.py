@@ -6,21 +6,11 @@ In everything else they are as those of host/bounded.py.
 from __future__ import annotations
 
 import contextlib
-import os
-import selectors
-import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
 
-from containarium.host.bounded import Limits
-from containarium.model.host import RetryableError, TerminalError
-
-_CHUNK = 1 << 16
-_ERRORS = 1 << 16
-"""Bytes of standard error that are kept; the rest is read and dropped."""
+from containarium.host.bounded import Limits, begun, kill, pieces
 
 Each = Callable[[bytes], bool]
 """Is given a line without its end; says whether it wants more."""
@@ -41,59 +31,22 @@ def stream(args: Sequence[str], limits: Limits, each: Each, *, env: Mapping[str,
     ``limits.output`` are bytes of one line; longer ones are left out. Past its time the whole process group is killed,
     and what it said until then stands. Raises HostError.
     """
-    bounds = ["prlimit", f"--fsize={limits.file}", f"--as={limits.memory}", "--core=0", "--"]
-    try:
-        process = subprocess.Popen(
-            [*bounds, *args],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise TerminalError(
-            f"cannot run {bounds[0]}: {error.strerror}", remedy="install util-linux", reason="CommandMissing"
-        ) from error
-    with process:
-        assert process.stdout is not None  # noqa: S101 (both are pipes)
-        assert process.stderr is not None  # noqa: S101
-        try:
-            whole, err = _read(process.stdout, process.stderr, limits, each)
-            if whole:
-                return Streamed(True, process.wait(timeout=max(1.0, limits.seconds)), err)
-            _kill(process.pid)
-        except subprocess.TimeoutExpired:
-            _kill(process.pid)
-            raise RetryableError(
-                f"{args[0]} did not end within {limits.seconds:.0f} s", reason="CommandTimeout"
-            ) from None
-        except BaseException:
-            _kill(process.pid)
-            raise
-    return Streamed(False, err=err)
+    errors = bytearray()
+    with begun(args, limits, env=env, stdin=subprocess.DEVNULL) as process:
+        whole = _read(process, limits, each, errors)
+        if whole:
+            code = process.wait(timeout=max(1.0, limits.seconds))
+            return Streamed(True, code, errors.decode(errors="replace"))
+        kill(process)
+    return Streamed(False, err=errors.decode(errors="replace"))
 
 
-def _read(out: IO[bytes], err: IO[bytes], limits: Limits, each: Each) -> tuple[bool, str]:
-    """Whether all of it was read, and what it complained of."""
-    deadline = time.monotonic() + limits.seconds
-    lines, complaints = _Lines(limits.output), bytearray()
-    with selectors.DefaultSelector() as selector:
-        for pipe in (out, err):
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False, complaints.decode(errors="replace")
-            for key, _ in selector.select(left):
-                data = os.read(key.fd, _CHUNK)
-                if not data:
-                    selector.unregister(key.fileobj)
-                elif key.fd == err.fileno():
-                    complaints += data[: max(0, _ERRORS - len(complaints))]
-                elif not all(each(line) for line in lines.of(data)):
-                    return False, complaints.decode(errors="replace")
-    return True, complaints.decode(errors="replace")
+def _read(process: subprocess.Popen[bytes], limits: Limits, each: Each, errors: bytearray) -> bool:
+    """Whether all of it was read: in time, and wanted to the end."""
+    lines = _Lines(limits.output)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return all(each(line) for data in pieces(process, limits, errors) for line in lines.of(data))
+    return False
 
 
 class _Lines:
@@ -115,9 +68,3 @@ class _Lines:
         self._begun += rest
         if len(self._begun) > self._longest:
             self._begun, self._too_long = b"", True
-
-
-def _kill(pid: int) -> None:
-    """End the command and everything that it started. Nobody has waited for it yet, so the number is still its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)

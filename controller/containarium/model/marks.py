@@ -60,6 +60,9 @@ BUILDER = PREFIX + "builder"
 BUILDER_SECRETS = PREFIX + "builder-secrets"
 """On a builder: the files with private keys that its base image had, a JSON list."""
 
+AT_ONCE = "1s"
+"""The grace period of what is to be deleted now; nobody means to leave it in a manifest."""
+
 BUILDER_STRIPPED = PREFIX + "builder-stripped"
 """On a builder: ``true`` once nothing in it identifies a machine any more. It must not be started again."""
 

@@ -20,8 +20,6 @@ from containarium.plan.inventory import SUFFIX, Keys, Seen, assigned
 
 LABEL_PREFIX: Final = marks.PREFIX + "label."
 """Where the original keeps labels."""
-AT_ONCE: Final = "1s"
-"""The grace period that ``delete --force`` writes."""
 _HASTY: Final = "its grace period of a second, for a deletion at once, is left out: the usual one counts again"
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _GIB = 1 << 30
@@ -130,7 +128,7 @@ def _recorded(seen: Seen) -> dict[str, Any]:
 def _unhurried(data: dict[str, Any]) -> bool:
     """Take the grace period of a deletion by force out of a manifest. Returns whether it was there."""
     deletion = data["spec"].get("deletion") or {}
-    if deletion.get("grace") != AT_ONCE:
+    if deletion.get("grace") != marks.AT_ONCE:
         return False
     del deletion["grace"]
     if not deletion:
