@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Disposable hosts wait more than they work: three keep two processors busy.
 HOSTS ?= 3
 IMPORT_CACHE ?= .import_linter_cache
-SCHEMAS := environment environmentclass
+SCHEMAS := environment environmentclass host
 
 # A .venv that was moved, or whose Python is gone, is made again.
 $(shell [ ! -e .venv ] || scripts/venv check >&2)

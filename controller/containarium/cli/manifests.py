@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     ENVIRONMENT = "environment"
     CLASS = "environmentclass"
+    HOST = "host"
 
 
 def validate(
@@ -42,11 +43,13 @@ def validate(
     if found.problems:
         complain(f"{count(len(found.problems), 'problem')} in {place}", "red")
         raise typer.Exit(errors.FAILED)
-    if not (found.manifests or found.classes):
+    if not (found.manifests or found.classes or found.hosts):
         raise errors.CommandError(f"there are no manifests in {place}", "name a folder that holds *.yaml files")
     number = len(found.manifests)
-    classes = f", with {len(found.classes)} class{'es' if len(found.classes) > 1 else ''}" if found.classes else ""
-    say(f"{count(number, 'environment')} {'is' if number == 1 else 'are'} valid{classes}")
+    classes = f"{len(found.classes)} class{'es' if len(found.classes) > 1 else ''}" if found.classes else ""
+    beside = " and ".join(filter(None, (classes, count(len(found.hosts), "host") if found.hosts else "")))
+    with_others = f", with {beside}" if beside else ""
+    say(f"{count(number, 'environment')} {'is' if number == 1 else 'are'} valid{with_others}")
 
 
 def schema(
@@ -56,7 +59,7 @@ def schema(
 
     Editors complete and check manifests with it: yaml-language-server reads it from the first line of a file.
     """
-    from containarium.model.schema import class_schema_text, schema_text
+    from containarium.model.schema import class_schema_text, host_schema_text, schema_text
 
-    texts = {Kind.ENVIRONMENT: schema_text, Kind.CLASS: class_schema_text}
+    texts = {Kind.ENVIRONMENT: schema_text, Kind.CLASS: class_schema_text, Kind.HOST: host_schema_text}
     say(texts[kind]().rstrip("\n"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from containarium.model.environment import Environment
+from containarium.model.hostmanifest import HostManifest
 from containarium.model.problem import Origin, Problem
 from containarium.model.sshkey import SSHKey
 
@@ -23,6 +25,19 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredHost:
+    """A Host manifest as it was read. ``admins`` maps each admin's account to its keys, key files read in."""
+
+    manifest: HostManifest
+    admins: Mapping[str, tuple[SSHKey, ...]]
+    origin: Origin
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Everything that a source holds.
 
@@ -36,3 +51,9 @@ class Load:
     source: str = ""
     classes: tuple[str, ...] = ()
     """Names of the EnvironmentClasses that load, sorted. What they say is in the manifests already."""
+    hosts: tuple[DeclaredHost, ...] = ()
+    """The machines that there are, sorted by name; empty where no Host manifest says."""
+
+    def host(self, name: str) -> DeclaredHost | None:
+        """The Host manifest of this name."""
+        return next((host for host in self.hosts if host.name == name), None)

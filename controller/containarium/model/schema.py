@@ -10,11 +10,13 @@ from pydantic_core import CoreSchema, core_schema
 
 from containarium.model.environment import Environment
 from containarium.model.environmentclass import EnvironmentClass
+from containarium.model.hostmanifest import HostManifest
 from containarium.model.quantity import Cpu, Duration, Size
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_ID: Final = "https://containarium.dev/schemas/environment.schema.json"
 CLASS_SCHEMA_ID: Final = "https://containarium.dev/schemas/environmentclass.schema.json"
+HOST_SCHEMA_ID: Final = "https://containarium.dev/schemas/host.schema.json"
 
 
 class _Generator(GenerateJsonSchema):
@@ -48,6 +50,12 @@ def class_schema() -> dict[str, Any]:
     return {**schema, "$id": CLASS_SCHEMA_ID, "title": "Containarium environment class"}
 
 
+def host_schema() -> dict[str, Any]:
+    """The schema of a Host (draft 2020-12) as plain data."""
+    schema = HostManifest.model_json_schema(by_alias=True, schema_generator=_Generator)
+    return {**schema, "$id": HOST_SCHEMA_ID, "title": "Containarium host"}
+
+
 def schema_text() -> str:
     """What schemas/environment.schema.json holds: sorted, two spaces, a newline at the end."""
     return _text(environment_schema())
@@ -56,6 +64,11 @@ def schema_text() -> str:
 def class_schema_text() -> str:
     """What schemas/environmentclass.schema.json holds, written the same way."""
     return _text(class_schema())
+
+
+def host_schema_text() -> str:
+    """What schemas/host.schema.json holds, written the same way."""
+    return _text(host_schema())
 
 
 def _text(schema: dict[str, Any]) -> str:

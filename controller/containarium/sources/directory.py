@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from containarium.model.manifest import Load
 from containarium.model.problem import Location, Problem
 from containarium.sources.checks import check_together
 from containarium.sources.classes import with_classes
+from containarium.sources.declared import check_hosts
 from containarium.sources.documents import Candidate, read_candidates
 from containarium.sources.folder import MAX_FILE_BYTES, ReadError, SourceFile, Tree
 from containarium.sources.keyfiles import KeyFiles
@@ -49,14 +51,16 @@ def load(folder: Path, read: Reader = read_candidates, also: Iterable[SourceFile
                 "SourceChanged",
             )
             problems.append(problem)
-    # Classes alone are nobody, and an empty folder is unknown.
-    if whole and not problems and all(c.of_class and not c.problems for c in candidates):
-        return _unknown(
+    # Classes and hosts alone are nobody, and an empty folder is unknown.
+    if whole and not problems and not any(candidate.somebody for candidate in candidates):
+        nobody = _unknown(
             shown,
             "there is no Environment in this folder",
             "put the manifests there; an empty folder is taken for unknown, so everything stays as it is",
             "SourceEmpty",
         )
+        hosts, found = check_hosts(candidates)
+        return replace(nobody, hosts=tuple(hosts), problems=(*nobody.problems, *found))
     return _result(candidates, problems, shown, complete=whole)
 
 
@@ -115,9 +119,11 @@ def _result(
     candidates: list[Candidate], problems: list[Problem], source: str, *, complete: bool, whole: bool = True
 ) -> Load:
     manifests, found = check_together(with_classes(candidates, whole=whole))
+    hosts, also = check_hosts(candidates)
     manifests.sort(key=lambda manifest: manifest.name)
     classes = sorted(candidate.named.metadata.name for candidate in candidates if candidate.named is not None)
-    return Load(tuple(manifests), tuple(sorted((*problems, *found))), complete, source, tuple(classes))
+    every = tuple(sorted((*problems, *found, *also)))
+    return Load(tuple(manifests), every, complete, source, tuple(classes), tuple(hosts))
 
 
 def _unavailable(error: OSError | ValueError) -> tuple[str, str, str]:

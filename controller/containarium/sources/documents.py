@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from containarium.model.base import InvalidValueError, shown
-from containarium.model.environment import API_VERSION, KIND, Environment
+from containarium.model.environment import API_VERSION, KIND, Environment, KeyFile
 from containarium.model.environmentclass import KIND as CLASS_KIND
 from containarium.model.environmentclass import EnvironmentClass
 from containarium.model.fields import check_name
-from containarium.model.manifest import Manifest
+from containarium.model.hostmanifest import KIND as HOST_KIND
+from containarium.model.hostmanifest import HostManifest
+from containarium.model.manifest import DeclaredHost, Manifest
 from containarium.model.problem import Location, Origin, Problem
 from containarium.model.sshkey import SSHKey
 from containarium.sources.keyfiles import KeyFault, KeyFiles
-from containarium.sources.refusals import Refusal, class_refusals, python_spellings, refusals
+from containarium.sources.refusals import ENVIRONMENT, HOST, Refusal, class_refusals, python_spellings, refusals
 from containarium.sources.text import TextError, decode
 from containarium.sources.yamltree import Budget, Document, read_documents
-
-OTHER_KINDS: Final = ("Host",)
-"""Kinds that are somebody else's to read."""
-
 
 MAX_TOLD: Final = 100
 """Problems that are told about one file before the rest of it is left unread."""
@@ -45,6 +43,14 @@ class Candidate:
     of_class: bool = False
     """It is an EnvironmentClass, ``named`` if it is a good one, and not an Environment."""
     named: EnvironmentClass | None = None
+    of_host: bool = False
+    """It is a Host, ``host`` if it is a good one, and not an Environment."""
+    host: DeclaredHost | None = None
+
+    @property
+    def somebody(self) -> bool:
+        """Whether it is an Environment, or was meant to be one."""
+        return not (self.of_class or self.of_host) or bool(self.problems)
 
 
 def read_candidates(path: str, data: bytes, keys: KeyFiles, budget: Budget) -> Iterator[Candidate]:
@@ -78,7 +84,9 @@ def _candidate(path: str, document: Document, keys: KeyFiles) -> Candidate | Non
     data = document.data
     kind = data.get("kind", KIND) if isinstance(data, dict) else None
     name = _name(data) if _means_environment(kind) else ""
-    candidate = Candidate(name, Origin(path, document.positions), of_class=kind == CLASS_KIND)
+    candidate = Candidate(
+        name, Origin(path, document.positions), of_class=kind == CLASS_KIND, of_host=kind == HOST_KIND
+    )
     if document.faults:
         candidate.problems = [
             Problem(Location(path, *fault.position), fault.path, fault.message, fault.remedy, "SyntaxError", name)
@@ -87,21 +95,8 @@ def _candidate(path: str, document: Document, keys: KeyFiles) -> Candidate | Non
         return candidate
     if data is None:
         return None
-    if isinstance(kind, str) and kind in OTHER_KINDS:
-        return None
-    refused = _wrong_kind(data, kind) or python_spellings(document.keys)
-    if not refused and candidate.of_class:
-        try:
-            candidate.named = EnvironmentClass.model_validate(data)
-        except ValidationError as error:
-            refused = class_refusals(error)
-    elif not refused:
-        try:
-            environment = Environment.model_validate(data)
-        except ValidationError as error:
-            refused = refusals(error)
-        else:
-            _add_keys(candidate, environment, keys)
+    form = HOST if candidate.of_host else ENVIRONMENT
+    refused = _wrong_kind(data, kind) or python_spellings(document.keys, form) or _read(candidate, data, keys)
     for refusal in refused[:MAX_TOLD]:
         at = document.keys.get(refusal.field) if refusal.at_key else None
         location = Location(path, *at) if at else candidate.origin.locate(refusal.field)
@@ -109,6 +104,22 @@ def _candidate(path: str, document: Document, keys: KeyFiles) -> Candidate | Non
             Problem(location, refusal.field, refusal.message, refusal.remedy, environment=candidate.name)
         )
     return candidate
+
+
+def _read(candidate: Candidate, data: Any, keys: KeyFiles) -> list[Refusal]:
+    """Make of it what its kind says, or return why that cannot be."""
+    try:
+        if candidate.of_class:
+            candidate.named = EnvironmentClass.model_validate(data)
+        elif candidate.of_host:
+            _add_host(candidate, HostManifest.model_validate(data), keys)
+        else:
+            _add_keys(candidate, Environment.model_validate(data), keys)
+    except ValidationError as error:
+        if candidate.of_class:
+            return class_refusals(error)
+        return refusals(error, HOST if candidate.of_host else ENVIRONMENT)
+    return []
 
 
 def _name(data: Any) -> str:
@@ -127,7 +138,7 @@ def _wrong_kind(data: Any, kind: Any) -> list[Refusal]:
     if "kind" not in data and "apiVersion" not in data:
         message = "this is not a manifest: it has neither apiVersion nor kind"
         return [Refusal("", message, f"begin with apiVersion: {API_VERSION} and kind: {KIND}, or keep it elsewhere")]
-    if kind in (KIND, CLASS_KIND) or "kind" not in data:
+    if kind in (KIND, CLASS_KIND, HOST_KIND) or "kind" not in data:
         return []
     remedy = f"write kind: {KIND}" + ("" if _means_environment(kind) else ", or keep this file elsewhere")
     return [Refusal("kind", f"the kind {shown(kind)} is not known", remedy)]
@@ -137,16 +148,36 @@ def _means_environment(kind: Any) -> bool:
     """Whether it says Environment, or nearly: a ConfigMap named alice must not stand in alice's way."""
     return kind == KIND or (
         isinstance(kind, str)
-        and kind != CLASS_KIND
+        and kind not in (CLASS_KIND, HOST_KIND)
         and bool(difflib.get_close_matches(kind.lower(), [KIND.lower()], cutoff=0.6))
     )
 
 
 def _add_keys(candidate: Candidate, environment: Environment, files: KeyFiles) -> None:
     """Read and parse every key; the manifest is made only when all of them are good."""
+    found = _keys(candidate, environment.spec.ssh_keys, "spec.sshKeys", files)
+    if not candidate.problems:
+        candidate.manifest = Manifest(environment, tuple(key for key, _ in found), candidate.origin)
+        candidate.key_fields = tuple(path for _, path in found)
+
+
+def _add_host(candidate: Candidate, manifest: HostManifest, files: KeyFiles) -> None:
+    """The same for the keys of a host's admins."""
+    admins = {
+        admin.name: tuple(key for key, _ in _keys(candidate, admin.ssh_keys, f"spec.admins[{index}].sshKeys", files))
+        for index, admin in enumerate(manifest.spec.admins)
+    }
+    if not candidate.problems:
+        candidate.host = DeclaredHost(manifest, admins, candidate.origin)
+
+
+def _keys(
+    candidate: Candidate, sources: Sequence[str | KeyFile], field: str, files: KeyFiles
+) -> list[tuple[SSHKey, str]]:
+    """Every key once, and the field that it came from. What is wrong with one goes to the candidate's problems."""
     found: dict[str, tuple[SSHKey, str]] = {}
-    for index, source in enumerate(environment.spec.ssh_keys):
-        path = f"spec.sshKeys[{index}]"
+    for index, source in enumerate(sources):
+        path = f"{field}[{index}]"
         if isinstance(source, str):
             try:
                 keys: tuple[SSHKey, ...] | KeyFault = (SSHKey.parse(source),)
@@ -161,6 +192,4 @@ def _add_keys(candidate: Candidate, environment: Environment, files: KeyFiles) -
             continue
         for key in keys:
             found.setdefault(key.identity, (key, path))
-    if not candidate.problems:
-        candidate.manifest = Manifest(environment, tuple(key for key, _ in found.values()), candidate.origin)
-        candidate.key_fields = tuple(path for _, path in found.values())
+    return list(found.values())

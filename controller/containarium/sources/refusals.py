@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from containarium.model.base import InvalidValueError, ManifestModel, shown
@@ -18,12 +20,25 @@ from containarium.model.environment import (
     Snapshots,
     Spec,
 )
+from containarium.model.hostmanifest import (
+    Admin,
+    HostManifest,
+    HostMetadata,
+    HostNetwork,
+    HostSpec,
+    Identity,
+    IncusSource,
+    Login,
+    Logs,
+    Repository,
+    Storage,
+)
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-MODELS: Final[dict[str, type[ManifestModel]]] = {
+_MODELS: Final[dict[str, type[ManifestModel]]] = {
     "": Environment,
     "metadata": Metadata,
     "spec": Spec,
@@ -35,16 +50,21 @@ MODELS: Final[dict[str, type[ManifestModel]]] = {
 }
 """The model behind every path of the manifest that holds named fields."""
 
-FIELDS: Final[dict[str, tuple[str, ...]]] = {
-    path: tuple(field.alias or name for name, field in model.model_fields.items()) for path, model in MODELS.items()
+_HOST_MODELS: Final[dict[str, type[ManifestModel]]] = {
+    "": HostManifest,
+    "metadata": HostMetadata,
+    "spec": HostSpec,
+    "spec.incus": IncusSource,
+    "spec.incus.repository": Repository,
+    "spec.storage": Storage,
+    "spec.network": HostNetwork,
+    "spec.login": Login,
+    "spec.admins[]": Admin,
+    "spec.logs": Logs,
+    "spec.identity": Identity,
 }
+_INDEX: Final = re.compile(r"\[[0-9]+\]")
 
-_PYTHON_ONLY: Final = {
-    f"{path}.{name}".lstrip("."): field.alias
-    for path, model in MODELS.items()
-    for name, field in model.model_fields.items()
-    if field.alias and field.alias != name
-}
 
 _ADD: Final = {
     "apiVersion": f"add apiVersion: {API_VERSION}",
@@ -56,6 +76,48 @@ _ADD: Final = {
     "spec.placement.host": "add host with a host's name, or leave placement out",
 }
 
+
+_HOST_ADD: Final = {
+    "apiVersion": f"add apiVersion: {API_VERSION}",
+    "metadata": "add metadata with a name",
+    "metadata.name": "add name with what hostname -s says on that machine",
+    "spec.admins[].name": "add name with the admin's account name",
+    "spec.admins[].sshKeys": "add sshKeys with at least one public key",
+    "spec.incus.repository.key": "add key with the armoured public key that the repository is signed with",
+    "spec.identity.hostKeys": "copy what containarium host manifest prints on that machine",
+    "spec.identity.peerKey": "copy what containarium host manifest prints on that machine",
+}
+
+
+class Form:
+    """What can be written in one kind of manifest. Lists count as one place: ``spec.admins[].name``."""
+
+    def __init__(self, models: Mapping[str, type[ManifestModel]], add: Mapping[str, str]) -> None:
+        """``models`` holds the model behind every path with named fields, ``add`` what to do about missing ones."""
+        self.add = add
+        self.fields = {
+            path: tuple(field.alias or name for name, field in model.model_fields.items())
+            for path, model in models.items()
+        }
+        self._python_only = {
+            f"{path}.{name}".lstrip("."): field.alias
+            for path, model in models.items()
+            for name, field in model.model_fields.items()
+            if field.alias and field.alias != name
+        }
+
+    def alias(self, path: str) -> str | None:
+        """How a field that is written as Python names it (``spec.ssh_keys``) is really called."""
+        return self._python_only.get(place(path))
+
+
+def place(path: str) -> str:
+    """A path without the numbers of list items."""
+    return _INDEX.sub("[]", path)
+
+
+ENVIRONMENT: Final = Form(_MODELS, _ADD)
+HOST: Final = Form(_HOST_MODELS, _HOST_ADD)
 
 _ITS_OWN: Final = "write it into the environments: each has its own"
 _CLASS_REMEDIES: Final = {
@@ -77,9 +139,9 @@ class Refusal(NamedTuple):
     at_key: bool = False
 
 
-def refusals(error: ValidationError) -> list[Refusal]:
+def refusals(error: ValidationError, form: Form = ENVIRONMENT) -> list[Refusal]:
     """Every refusal that a failed validation holds."""
-    return [_refusal(detail) for detail in error.errors(include_url=False)]
+    return [_refusal(detail, form) for detail in error.errors(include_url=False)]
 
 
 def class_refusals(error: ValidationError) -> list[Refusal]:
@@ -93,12 +155,12 @@ def class_refusals(error: ValidationError) -> list[Refusal]:
     ]
 
 
-def python_spellings(fields: dict[str, Any]) -> list[Refusal]:
+def python_spellings(fields: Mapping[str, Any], form: Form = ENVIRONMENT) -> list[Refusal]:
     """Fields written as Python names them (``ssh_keys``), which the models would take."""
     return [
         Refusal(path, f"there is no field {path.rpartition('.')[2]!r}", f"did you mean {alias}?", at_key=True)
-        for path, alias in _PYTHON_ONLY.items()
-        if path in fields
+        for path in fields
+        if (alias := form.alias(path))
     ]
 
 
@@ -113,14 +175,14 @@ def join(location: tuple[int | str, ...]) -> str:
     return path
 
 
-def _refusal(detail: ErrorDetails) -> Refusal:
+def _refusal(detail: ErrorDetails, form: Form) -> Refusal:
     path = join(detail["loc"])
     kind = detail["type"]
     name = str(detail["loc"][-1]) if detail["loc"] else ""
     if kind == "extra_forbidden":
-        return Refusal(path, f"there is no field {shown(name)}", _unknown(path, name), at_key=True)
+        return Refusal(path, f"there is no field {shown(name)}", _unknown(path, name, form), at_key=True)
     if kind == "missing":
-        return Refusal(path, f"{name} is missing", _ADD.get(path, "add it"))
+        return Refusal(path, f"{name} is missing", form.add.get(place(path), "add it"))
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, InvalidValueError):
         return Refusal(path, cause.message, cause.remedy, at_key=name == "[key]")
@@ -156,13 +218,13 @@ def _wrong_kind(kind: str, value: Any, context: dict[str, Any]) -> tuple[str, st
     return "", ""
 
 
-def _unknown(path: str, name: str) -> str:
-    parent = path[: -len(name) - 1] if path != name else ""
-    known = FIELDS.get(parent, ())
+def _unknown(path: str, name: str, form: Form) -> str:
+    parent = place(path[: -len(name) - 1] if path != name else "")
+    known = form.fields.get(parent, ())
     close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.7)
     if close:
         return f"did you mean {next(k for k in known if k.lower() == close[0])}?"
-    homes = [home for home, fields in FIELDS.items() if name in fields and home != parent]
+    homes = [home for home, fields in form.fields.items() if name in fields and home != parent]
     if len(homes) == 1:
         return f"it belongs in {homes[0]}" if homes[0] else "it belongs to the left edge, outside of this"
     return f"known here are {', '.join(known)}" if known else "leave it out"

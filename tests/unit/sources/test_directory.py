@@ -43,7 +43,10 @@ def test_reads_below_in_sorted_order_and_nothing_else(folder: Folder) -> None:
     assert (names(read), read.problems, read.complete) == (["alice", "bob", "carol"], (), True)
 
 
-@pytest.mark.parametrize("content", [None, "# nothing yet\n", "kind: Host\n", "---\n---\n"])
+@pytest.mark.parametrize(
+    "content",
+    [None, "# nothing yet\n", "apiVersion: containarium.dev/v1\nkind: Host\nmetadata: {name: jump-1}\n", "---\n---\n"],
+)
 def test_a_folder_without_environments_is_unknown(folder: Folder, content: str | None) -> None:
     if content is not None:
         folder.write("x.yaml", content)

@@ -63,7 +63,7 @@ def test_a_good_manifest(folder: Folder) -> None:
 
 
 def test_several_documents_in_a_file(folder: Folder) -> None:
-    host = "apiVersion: containarium.dev/v1\nkind: Host\nwhatever: true\n"
+    host = "apiVersion: containarium.dev/v1\nkind: Host\nmetadata: {name: jump-1}\n"
     folder.write("all.yaml", "---\n".join(["# nothing\n", manifest("alice"), host, "", manifest("bob")]))
     read = load(folder.path)
     assert read.problems == ()
