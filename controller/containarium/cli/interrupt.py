@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 from containarium.model.action import Action
+from containarium.model.fleet import Peer
 from containarium.model.host import Host, Inside, Progress, everybody, silent
+from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Look, Observed
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -71,6 +73,10 @@ class _Guarded:
     def doubts(self) -> tuple[str, ...]:
         """Those of the host."""
         return self.host.doubts()
+
+    def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
+        """What the others tell the host."""
+        return self.host.peers(hosts)
 
     def cancel(self) -> None:
         """End what runs there."""

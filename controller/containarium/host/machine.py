@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,9 @@ from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
 from containarium.host.settings import HostSettings
 from containarium.model import action as act
+from containarium.model.fleet import Peer
 from containarium.model.host import HostError, Inside, Progress, TerminalError, everybody, silent
+from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Look, Observed
 
 
@@ -89,6 +91,10 @@ class Machine:
         if pool.get("status") != "Created":
             return (f"the storage pool {self._settings.pool} is {str(pool.get('status')).lower()}",)
         return ()
+
+    def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
+        """What the other declared hosts told."""
+        return {host.name: Peer(host.name, error="nobody asks it yet") for host in hosts if host.name != self._name}
 
     def cancel(self) -> None:
         """End every running action early, within about a second: waits, guest commands, commands of this machine.

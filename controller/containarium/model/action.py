@@ -78,6 +78,22 @@ class CreateInstance(InstanceAction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FetchInstance(InstanceAction):
+    """Fetch the instance, snapshots included, from another host of the fleet, which stops it first, as it is there.
+
+    It arrives stopped and with ``config`` over what it had: the mark of an arrival among it, until it is whole.
+    ``devices`` replace those of the same name, for it gets an address of this host's subnet. Whatever an earlier
+    attempt left is made whole or anew.
+    """
+
+    kind: ClassVar[str] = "FetchInstance"
+    source: str
+    """Name of the host that has it."""
+    config: Mapping[str, str]
+    devices: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteInstance(InstanceAction):
     """Delete an instance of ours: half-born ones that can never start, and retired ones past their grace."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from containarium.model.action import Action
+from containarium.model.fleet import Peer
+from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Look, Observed
 from containarium.model.status import IMAGE_BUILDING
 
@@ -84,6 +86,12 @@ class Host(Protocol):
         """Why nothing may be retired or deleted at present, in words; empty when nothing speaks against it.
 
         The pool is not online, or the clock is not set. Raises HostError when that cannot be found out.
+        """
+        ...
+
+    def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
+        """What the other declared hosts told, by name: one entry for each that is not this machine. Never raises; who
+        cannot be asked has an ``error``.
         """
         ...
 

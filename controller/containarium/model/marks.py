@@ -33,6 +33,15 @@ MANIFEST = PREFIX + "manifest"
 RESTART = PREFIX + "restart-since"
 """The instance's ``last_used_at`` when a change was made that acts only after a restart."""
 
+ARRIVING = PREFIX + "arriving"
+"""The host that the instance is being fetched from. It counts as a part of a copy until this is taken off."""
+
+LEAVING = PREFIX + "leaving"
+"""The host that may fetch the instance. It is stopped, and nothing starts it, until the copy there is whole."""
+
+MOVED = PREFIX + "moved"
+"""The host that the environment lives on now; this instance is what was left behind, retired."""
+
 IMAGE_RECIPE = PREFIX + "recipe"
 """On a local image: the digest of what it was built from."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Interface
 
+from containarium.model.fleet import Peer
+
 
 class Look(StrEnum):
     """How far a look goes: SHALLOW stays outside the guests, DEEP also reads inside the running ones."""
@@ -150,3 +152,5 @@ class Observed:
     """Names with a keys file in our folder and no account."""
     held: frozenset[str] = frozenset()
     """Environments that a command has in its hands at this moment: they are left alone until it ends."""
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    """The other declared hosts by name, and what they tell; empty where there is no fleet."""

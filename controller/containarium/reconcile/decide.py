@@ -14,7 +14,11 @@ from containarium.plan.terms import Doubt, Terms
 
 
 def decide(load: Load, observed: Observed, host: Host, now: datetime, terms: Terms) -> Plan:
-    """Make the plan. Where anything would be retired or deleted, the host's doubts are heard first."""
+    """Make the plan, with what the other hosts tell where there are any. Where anything would be retired or deleted,
+    the host's doubts are heard first.
+    """
+    if load.hosts:
+        observed = replace(observed, peers=host.peers(load.hosts))
     plan = make_plan(load, observed, now, terms)
     if not any(environment.verb in (Verb.RETIRE, Verb.PRUNE) for environment in plan.environments):
         return plan

@@ -6,7 +6,7 @@ others, and the fault source decides what happens there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -34,7 +34,9 @@ from containarium.model.action import (
     WriteAccountKeys,
     WriteGuestKeys,
 )
+from containarium.model.fleet import Peer
 from containarium.model.host import HostError, Inside, Progress, RetryableError, TerminalError, everybody, silent
+from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
 from containarium.simulate import accounts, guests, incus, limits
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
@@ -70,6 +72,11 @@ class SimulatedHost:
     def doubts(self) -> tuple[str, ...]:
         """What the world was told to doubt."""
         return self.world.doubts
+
+    def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
+        """What the world was told that the others say."""
+        own = self.world.facts.name
+        return {host.name: self.world.peers.get(host.name, Peer(host.name)) for host in hosts if host.name != own}
 
     def cancel(self) -> None:
         """From now on every action but a stop fails at its next sub-step."""

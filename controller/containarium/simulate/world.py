@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from containarium.model import marks
+from containarium.model.fleet import Peer
 from containarium.model.observed import (
     Account,
     Enforcement,
@@ -64,6 +65,7 @@ class World:
         self.backups: dict[str, tuple[Instance, ...]] = {}
         """The backups that were made, oldest first, by instance: what it was then."""
         self.doubts: tuple[str, ...] = ()
+        self.peers: dict[str, Peer] = {}
         """What speaks against anything going away; a test says so."""
         self.facts = HostFacts(name, bridge, IPv4Interface(subnet), pool, pool_driver, cpus, PROBE_KEY)
         self._instances: dict[str, Instance] = {}
@@ -98,7 +100,7 @@ class World:
             twin.facts, twin._uid = facts, self._uid
             twin.images, twin.catalogue = dict(self.images), set(self.catalogue)
             twin.recipes = dict(self.recipes)
-            twin.doubts, twin.backups = self.doubts, dict(self.backups)
+            twin.doubts, twin.backups, twin.peers = self.doubts, dict(self.backups), dict(self.peers)
             twin._instances, twin._insides = dict(self._instances), dict(self._insides)
             twin._looked_into, twin._profile_addresses = dict(self._looked_into), dict(self._profile_addresses)
             twin._enforced = dict(self._enforced)
