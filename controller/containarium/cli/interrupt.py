@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from containarium.model.action import Action
 from containarium.model.fleet import Peer
 from containarium.model.host import Host, Inside, Progress, everybody, silent
-from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Look, Observed
+
+if TYPE_CHECKING:
+    from containarium.model.manifest import DeclaredHost
 
 _SHOW_CURSOR = "\x1b[?25h"
 _STOPPING = b"\ncontainarium: stopping after the steps that run now; press Ctrl-C again to stop at once\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from containarium.host import command
 from containarium.host.backups import Backups
@@ -29,8 +29,10 @@ from containarium.host.settings import HostSettings
 from containarium.model import action as act
 from containarium.model.fleet import Peer
 from containarium.model.host import HostError, Inside, Progress, TerminalError, everybody, silent
-from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Look, Observed
+
+if TYPE_CHECKING:
+    from containarium.model.manifest import DeclaredHost
 
 
 class Machine:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from containarium.model.action import Action
 from containarium.model.fleet import Peer
-from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Look, Observed
 from containarium.model.status import IMAGE_BUILDING
+
+if TYPE_CHECKING:  # a manifest's types take longer to load than a whole look
+    from containarium.model.manifest import DeclaredHost
 
 Progress = Callable[[str], None]
 """Receives short present-tense lines while an action runs ("installing git, tmux")."""
