@@ -135,6 +135,7 @@ def test_guests_of_the_data_disk_have_the_ids_that_they_had(after: Before) -> No
         assert owner == f"{name}\n"
 
 
+@pytest.mark.soak
 def test_replaced_host_keys_stay_replaced_over_the_next_new_boot_disk(after: Before) -> None:
     """An admin replaces them on the living host; neither a preparation nor a new boot disk brings the old ones back."""
     host = after.site.host

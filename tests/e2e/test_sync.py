@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.lab.command import Completed
     from tests.lab.host import LabHost
 
-KILLS = 20 if os.environ.get("CONTAINARIUM_SOAK") else 10
+KILLS = 20 if os.environ.get("CONTAINARIUM_SOAK") else 6
 MOST = 60
 WORK = "/srv/work"
 BARE = "/home/git/environments.git"

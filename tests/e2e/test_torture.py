@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.living import LivingSite
 
-KILLS = 50 if os.environ.get("CONTAINARIUM_SOAK") else 15
+KILLS = 50 if os.environ.get("CONTAINARIUM_SOAK") else 8
 """Each takes three seconds; `make soak` takes its time."""
 _HASTE = "/run/systemd/system/containarium.service.d/haste.conf"
 _TORTURE = '''
@@ -172,7 +172,7 @@ def test_killed_controllers_and_then_one_more(strangers: LivingSite) -> None:
         site.host.run(["rm", "-r", "/run/systemd/system/containarium.service.d"])
         site.host.run(["systemctl", "daemon-reload"])
     assert said["kills"] == KILLS
-    assert said["at work"] >= KILLS // 10, "the test has lost its point: hardly anything was under way"
+    assert said["at work"] >= max(1, KILLS // 10), "the test has lost its point: hardly anything was under way"
     site.wait_ready(*names)
     for name in names:
         facts = site.environment(name)
