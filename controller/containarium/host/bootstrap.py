@@ -23,7 +23,7 @@ from containarium.model.host import Progress, TerminalError
 
 RELEASES = {"debian/12": "bookworm", "debian/13": "trixie"}
 """What ``bootstrap:`` can build, and the code name of each."""
-_VERSION = 1
+_VERSION = 2
 """Counts changes of the recipe that its text does not show."""
 _CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL"),

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change of what baking does, so that images baked before are not taken for new ones."""
 _SHOWN = 12
 

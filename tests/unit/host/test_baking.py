@@ -19,7 +19,7 @@ from containarium.host.incus import GuestFile
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import HostError, RetryableError, TerminalError, silent
-from containarium.model.recipe import Recipe, short
+from containarium.model.recipe import VERSION, Recipe, short
 
 BASE = "b" * 64
 RECIPE = Recipe("guest", ("git", "sudo"))
@@ -125,7 +125,7 @@ def test_the_image_tells_where_it_comes_from_and_the_builder_is_gone(workshop: W
         marks.RECIPE_BASE: BASE,
         marks.RECIPE_PACKAGES: "git sudo",
         marks.RECIPE_DOCKER: "false",
-        marks.RECIPE_VERSION: "1",
+        marks.RECIPE_VERSION: str(VERSION),
     }
     assert workshop.instances == {}
 
