@@ -1,0 +1,4 @@
+output "group" {
+  description = "Name of the scaling group of which this host is the only member."
+  value       = aws_autoscaling_group.this.name
+}
