@@ -1,0 +1,47 @@
+"""Terraform, once for all tests of a process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.terraform import tools
+
+if TYPE_CHECKING:
+    from tests.terraform.tools import Terraform
+
+PRICES = {"gce": "prices/gce.tfvars", "aws": "prices/aws.tfvars"}
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Give Terraform without any provider."""
+    missing = tools.missing_terraform()
+    if missing is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    return tools.Terraform(tmp_path_factory.mktemp("terraform"))
+
+
+@pytest.fixture(scope="session")
+def terraform(bare: Terraform) -> Terraform:
+    """Give Terraform with the providers' schemas."""
+    for provider in tools.PROVIDERS:
+        bare.add(provider)
+    return bare
+
+
+@pytest.fixture(scope="session")
+def fleet() -> dict[str, Any]:
+    """Give variables of modules/plan that are good for a fleet of one."""
+    return {
+        "cloud": "none",
+        "instance_name": "jump",
+        "jump_server_count": 1,
+        "admin_ssh_keys": {"ops": ["ssh-ed25519 AAAA ops@laptop"]},
+        "containarium_package": "containarium==0.1.0",
+        "sync": {"repository": "https://git.example.org/team/environments.git"},
+    }
