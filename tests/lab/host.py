@@ -55,16 +55,13 @@ class LabHost:
         """Make it anew, data disk included, and wait until it has booted."""
         self.delete()
         self.outer.recount()
-        pool = self.outer.settings.pool
-        self.outer.incus("storage", "volume", "create", pool, self.volume, f"{OWNER_KEY}={self._owner}")
+        self._create_data()
         self._create_instance()
 
     def delete(self) -> None:
         """Delete it and its data disk, if they exist."""
         self._delete_instance()
-        pool = self.outer.settings.pool
-        if self._exists(f"/1.0/storage-pools/{pool}/volumes/custom/{self.volume}"):
-            self.outer.incus("storage", "volume", "delete", pool, self.volume, timeout=120)
+        self._delete_data()
 
     def preempt(self) -> None:
         """Take the machine away at once, as a cloud takes a spot instance, and start it again."""
@@ -221,9 +218,20 @@ class LabHost:
         }
         settings = [f"--config={key}={value}" for key, value in options.items()]
         self.outer.incus("init", image.alias, self.name, *settings, timeout=120)
-        device = ["data", "disk", f"pool={self.outer.settings.pool}", f"source={self.volume}", f"path={DATA}"]
-        self.outer.incus("config", "device", "add", self.name, *device)
+        self.outer.incus("config", "device", "add", self.name, "data", *self._data_device())
         self.power_on()
+
+    def _create_data(self) -> None:
+        pool = self.outer.settings.pool
+        self.outer.incus("storage", "volume", "create", pool, self.volume, f"{OWNER_KEY}={self._owner}")
+
+    def _data_device(self) -> list[str]:
+        return ["disk", f"pool={self.outer.settings.pool}", f"source={self.volume}", f"path={DATA}"]
+
+    def _delete_data(self) -> None:
+        pool = self.outer.settings.pool
+        if self._exists(f"/1.0/storage-pools/{pool}/volumes/custom/{self.volume}"):
+            self.outer.incus("storage", "volume", "delete", pool, self.volume, timeout=120)
 
     def _delete_instance(self) -> None:
         if self._exists(f"/1.0/instances/{self.name}"):

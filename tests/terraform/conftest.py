@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,17 +11,11 @@ from tests.terraform import tools
 if TYPE_CHECKING:
     from tests.terraform.tools import Terraform
 
-PRICES = {"gce": "prices/gce.tfvars", "aws": "prices/aws.tfvars"}
-
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Give Terraform without any provider."""
-    missing = tools.missing_terraform()
-    if missing is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
+    tools.require_terraform()
     return tools.Terraform(tmp_path_factory.mktemp("terraform"))
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.lab.command import CommandError, Completed, LabError, run
 from tests.lab.packages import APT_ENVIRONMENT, ensure_lists
 from tests.lab.settings import Settings
@@ -42,11 +44,13 @@ PROVIDERS = (
 )
 
 
-def missing_terraform() -> str | None:
-    """Why there is no Terraform to check with, if so. No apt, pip or npm package brings it."""
+def require_terraform() -> None:
+    """Fail a test in CI, and skip it elsewhere, where there is no Terraform. No apt, pip or npm package brings it."""
     if shutil.which("terraform") is None:
-        return "no terraform here: install Terraform 1.11 or newer, of the 1.x line, as its maker describes"
-    return None
+        reason = "no terraform here: install Terraform 1.11 or newer, of the 1.x line, as its maker describes"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
 
 
 @contextmanager
