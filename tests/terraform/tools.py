@@ -112,14 +112,15 @@ class Terraform:
         said = json.loads(self.run(folder, "validate", "-json", check=False).stdout)
         return [f"{d['severity']}: {d['summary']}: {d.get('detail', '')}" for d in said["diagnostics"]]
 
-    def decide(self, **variables: Any) -> dict[str, Any]:
-        """Apply modules/plan, which makes nothing, and return its outputs."""
+    def decide(self, prices: str = "", **variables: Any) -> dict[str, Any]:
+        """Apply modules/plan, which makes nothing, and return its outputs. `prices` is a file below the modules."""
         folder = self.modules / "modules" / "plan"
         self.init(folder)
-        digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:16]
+        digest = hashlib.sha256((prices + json.dumps(variables, sort_keys=True)).encode()).hexdigest()[:16]
         asked, state = folder / f"{digest}.tfvars.json", folder / f"{digest}.tfstate"
         asked.write_text(json.dumps(variables))
         options = ["-no-color", "-auto-approve", f"-var-file={asked}", f"-state={state}"]
+        options += [f"-var-file={self.modules / prices}"] if prices else []
         self.run(folder, "apply", *options)
         found = json.loads(self.run(folder, "output", "-json", f"-state={state}").stdout)
         return {name: output["value"] for name, output in found.items()}
