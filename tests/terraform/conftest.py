@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.builders import public_key
 from tests.terraform import tools
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def fleet() -> dict[str, Any]:
         "cloud": "none",
         "instance_name": "jump",
         "jump_server_count": 1,
-        "admin_ssh_keys": {"ops": ["ssh-ed25519 AAAA ops@laptop"]},
+        "admin_ssh_keys": {"ops": [public_key("ops")]},
         "containarium_package": "containarium==0.1.0",
         "sync": {"repository": "https://git.example.org/team/environments.git"},
     }
