@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from containarium.model.hostmanifest import HostManifest
 from containarium.model.syncing import SyncConfig
 from tests.lab.command import run
 from tests.terraform.tools import ensure_command
@@ -104,9 +105,21 @@ def test_no_secret_is_in_it(scripts: dict[str, str], kind: str) -> None:
     assert "PRIVATE KEY" not in scripts[kind]
 
 
-def test_it_says_who_the_host_is(scripts: dict[str, str]) -> None:
-    assert document(scripts["gce"], "host.yaml")["spec"]["storage"]["disk"] == "/dev/disk/by-id/google-data"
-    assert document(scripts["plain"], "host.yaml")["metadata"] == {"name": "jump-1"}
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_host_takes_its_manifest(scripts: dict[str, str], kind: str) -> None:
+    host = HostManifest.model_validate(document(scripts[kind], "host.yaml"))
+    assert (host.metadata.name, str(host.spec.network.subnet)) == ("jump-1", "10.0.3.1/24")
+    assert host.spec.storage.disk == KINDS[kind].get("disks", {}).get("jump-1")
+    assert [admin.name for admin in host.spec.admins] == ["ops"]
+
+
+def test_the_fleet_s_manifests_are_what_hosts_take(bare: Terraform, fleet: dict[str, Any]) -> None:
+    more = {"jump_server_count": 10, "login_address": "jump.example.org"}
+    texts = bare.decide(**fleet | more)["host_manifests"]
+    hosts = [HostManifest.model_validate(yaml.safe_load(text)) for text in texts.values()]
+    assert sorted(texts) == sorted(host.metadata.name for host in hosts)
+    assert len({host.spec.network.subnet for host in hosts}) == len({host.spec.network.address for host in hosts}) == 10
+    assert {host.spec.login.address for host in hosts if host.spec.login} == {"jump.example.org"}
 
 
 # -- Google's secret
