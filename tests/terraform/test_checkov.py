@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.lab.command import run
 from tests.terraform.tools import MODULES, checkov
 
+pytestmark = pytest.mark.timeout(900)  # the first time, checkov is installed
 _SKIP = re.compile(r"# checkov:skip=(\w+):(.*)")
 
 

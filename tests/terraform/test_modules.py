@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tests.terraform.tools import Terraform
 
+pytestmark = pytest.mark.timeout(900)  # the first time, the bindings are fetched
 CLOUDS = ("gce", "aws")
 EXAMPLES = sorted(str(file.parent.relative_to(MODULES)) for file in MODULES.glob("*/examples/*/main.tf"))
 _RUN = re.compile(r'^run "', re.MULTILINE)

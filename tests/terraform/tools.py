@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -47,10 +47,13 @@ PROVIDERS = (
 def require_terraform() -> None:
     """Fail a test in CI, and skip it elsewhere, where there is no Terraform. No apt, pip or npm package brings it."""
     if shutil.which("terraform") is None:
-        reason = "no terraform here: install Terraform 1.11 or newer, of the 1.x line, as its maker describes"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        _unavailable("no terraform here: install Terraform 1.11 or newer, of the 1.x line, as its maker describes")
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 @contextmanager
@@ -172,11 +175,11 @@ def checkov() -> Path:
 
 
 def ensure_command(command: str, package: str) -> None:
-    """Have apt install what is missing. Raises LabError where it cannot."""
+    """Have apt install what is missing. Where it cannot, fail a test in CI, and skip it elsewhere."""
     if shutil.which(command) is not None:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise LabError(f"no {command} here: install the package {package}")
+        _unavailable(f"no {command} here: install the package {package}")
     with _locked("apt"):
         install = ["apt-get", "--quiet", "--yes", "--no-install-recommends", "install", package]
         ensure_lists()
