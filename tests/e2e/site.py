@@ -218,9 +218,13 @@ class Site:
         person = person or self.person(name)
         path = person.home / (f"{name}.ssh_config" if key is None else f"{name}-{key.name}.ssh_config")
         self.host.run(["mkdir", "-p", str(path.parent)])
-        options = ["--jump-host", self.host.address, "--key", str(key or person.key()), "--output", str(path)]
+        options = [*self._way_in(), "--key", str(key or person.key()), "--output", str(path)]
         self.containarium("export", name, *options)
         return person.configure(self.host.pull(str(path)), self.host.pull(f"{path}.known_hosts"), path)
+
+    def _way_in(self) -> list[str]:
+        """Tell `export` where users reach the host."""
+        return ["--jump-host", self.host.address]
 
     def wait_login(self, name: str, config: Path, timeout: float = 30) -> None:
         """Wait until a person gets in with an exported configuration, with nobody's help."""

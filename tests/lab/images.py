@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab import packages
 from tests.lab.command import LabError, run
+from tests.lab.leftovers import unmount_under
 from tests.lab.recipes import VENV, Recipe
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class ImageStore:
     def _build(self, recipe: Recipe, folder: Path) -> None:
         started = time.monotonic()
         work = self._settings.build_dir / recipe.name
+        unmount_under(work)  # of a build that was killed: the machine's own /sys and /dev/shm
         shutil.rmtree(work, ignore_errors=True)
         (work / "out").mkdir(parents=True)
         root = work / "root"
@@ -116,10 +118,14 @@ class ImageStore:
                 f"--setup-hook=sync-in {cache} {_APT_ARCHIVES}",
                 f"--customize-hook=sync-out {_APT_ARCHIVES} {cache}",
                 suite, root,
-                *packages.image_sources(backports=bool(recipe.backports)),
+                *self.sources(recipe),
             ],
-            timeout=900,
+            timeout=1800,
         )  # fmt: skip
+
+    def sources(self, recipe: Recipe) -> list[str]:
+        """Return the lines of sources.list that an image is made from."""
+        return packages.image_sources(backports=bool(recipe.backports))
 
     def _forget_old(self, name: str) -> None:
         """Drop all but the newest versions of an image, the cached files and the imported copies."""

@@ -11,8 +11,12 @@ import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.lab.command import LabError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 APT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 INCUSD_PATHS = (Path("/usr/libexec/incus/incusd"), Path("/usr/lib/incus/incusd"), Path("/opt/incus/bin/incusd"))
@@ -99,6 +103,17 @@ def ensure_installed() -> None:
         missing = [f"{p}/{codename()}-backports" if p.startswith("incus") else p for p in missing]
     _apt_get("update")
     _apt_get("install", "--yes", "--no-install-recommends", *missing)
+
+
+def ensure_commands(wanted: Mapping[str, str]) -> None:
+    """Install the packages of those commands (command -> package) that are missing."""
+    missing = [package for command, package in wanted.items() if shutil.which(command) is None]
+    if missing and shutil.which("apt-get") is None:
+        raise LabError(f"missing, and there is no apt to install it: {', '.join(missing)}")
+    if missing:
+        ensure_lists()
+        _apt_get("update")
+        _apt_get("install", "--yes", "--no-install-recommends", *missing)
 
 
 def ensure_lists() -> None:

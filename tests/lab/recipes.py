@@ -114,8 +114,8 @@ _LXCFS = File("/etc/systemd/system/lxcfs.service.d/lab.conf", "[Unit]\nCondition
 # This limit is the whole machine's, and Incus' own package sets it lower at each boot.
 _SYSCTLS = File("/etc/sysctl.d/99-lab.conf", "fs.inotify.max_user_instances = 1048576\n")
 # What makes a container pass for a machine. Guests of its own Incus get none of it.
-_MACHINE_FILES = (_MACHINE_SCRIPT, _MACHINE_UNIT, _INCUS_TIMEOUT, _LXCFS, _SYSCTLS)
-_MACHINE_LINKS = (
+MACHINE_FILES = (_MACHINE_SCRIPT, _MACHINE_UNIT, _INCUS_TIMEOUT, _LXCFS, _SYSCTLS)
+MACHINE_LINKS = (
     _wanted("lab-machine.service", "sysinit.target"),
     ("/etc/systemd/system/systemd-binfmt.service", "/dev/null"),
 )
@@ -127,7 +127,7 @@ GUEST = Recipe(
     files=(*_NETWORK, _HOST_KEYS),
     links=(_wanted("ssh-hostkeys.service", "multi-user.target"),),
 )
-BARE = Recipe(name="bare", packages=(*_SYSTEM, "netbase"), files=(*_NETWORK, *_MACHINE_FILES), links=_MACHINE_LINKS)
+BARE = Recipe(name="bare", packages=(*_SYSTEM, "netbase"), files=(*_NETWORK, *MACHINE_FILES), links=MACHINE_LINKS)
 
 
 def requirements(pyproject: Path = REPOSITORY / "pyproject.toml") -> tuple[str, ...]:
@@ -152,8 +152,8 @@ def host() -> Recipe:
             "python3", "python3-venv", "rsync", "netcat-openbsd", "git",
         ),
         backports=("incus-base", "incus-client"),
-        files=(*_NETWORK, _HOST_KEYS, *_MACHINE_FILES),
-        links=(_wanted("ssh-hostkeys.service", "multi-user.target"), *_MACHINE_LINKS),
+        files=(*_NETWORK, _HOST_KEYS, *MACHINE_FILES),
+        links=(_wanted("ssh-hostkeys.service", "multi-user.target"), *MACHINE_LINKS),
         # Debian's fail2ban fails at boot without /var/log/auth.log; the product configures and enables it
         removed=("/etc/systemd/system/multi-user.target.wants/fail2ban.service",),
         requirements=requirements(),
