@@ -1,7 +1,7 @@
 """A true machine in QEMU: its own kernel with ZFS, AppArmor and cgroup v2, killed as a cloud kills a spot instance.
 
-It is a LabHost in all that tests do with one; only its life and the way in are different. Every instruction is emulated,
-so that everything takes ten times as long.
+It is a LabHost in all that tests do with one; only its life and the way in are different. Every instruction is
+emulated, so that everything takes ten times as long.
 """
 
 from __future__ import annotations

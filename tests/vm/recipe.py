@@ -40,29 +40,10 @@ ExecStart=/usr/sbin/sshd -D -f /etc/vm-control/sshd_config
 WantedBy=multi-user.target
 """,
 )
-# Each root disk is another system to ZFS: a pool that another one used last is imported only by who says so.
-_HOSTID = File(
-    "/etc/systemd/system/vm-hostid.service",
-    """[Unit]
-Description=Make a host id of one's own
-DefaultDependencies=no
-After=systemd-remount-fs.service
-Before=systemd-modules-load.service zfs-import.target
-ConditionPathExists=!/etc/hostid
-[Service]
-Type=oneshot
-ExecStart=/usr/sbin/zgenhostid
-[Install]
-WantedBy=sysinit.target
-""",
-)
 _FSTAB = File("/etc/fstab", "/dev/vda / ext4 defaults 0 1\n")
-FILES = (_FSTAB, _CONTROL_CONFIG, _CONTROL, _HOSTID)
+FILES = (_FSTAB, _CONTROL_CONFIG, _CONTROL)
 """Put onto the disk last: what is above it took minutes to build."""
-LINKS = (
-    ("/etc/systemd/system/multi-user.target.wants/vm-control.service", "../vm-control.service"),
-    ("/etc/systemd/system/sysinit.target.wants/vm-hostid.service", "../vm-hostid.service"),
-)
+LINKS = (("/etc/systemd/system/multi-user.target.wants/vm-control.service", "../vm-control.service"),)
 _KERNEL = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "initramfs-tools", "udev", "kmod")
 _ZFS = ("zfs-dkms", "zfsutils-linux")
 

@@ -58,11 +58,12 @@ def test_a_disk_with_foreign_data_is_refused_and_left_as_it_was(
     site.declare_host(device)
     refused = site.prepare(check=False)
     assert refused.returncode == 1
-    lines = [line for line in refused.stderr.splitlines() if line.strip()]
-    print(refused.stderr)
-    assert any(device in line for line in lines), refused.stderr
+    reasons = [line for line in refused.stderr.splitlines() if line.startswith("  x ") and "waits for: " not in line]
+    print(*reasons, sep="\n")
+    assert len(reasons) == 1, refused.stderr
+    assert device in reasons[0]
+    assert "; " in reasons[0], "the remedy"
     assert "Traceback" not in refused.stderr
-    assert len(lines) <= 2, "one line, and the remedy"
     site.host.run(["sync"])
     if device in disks:
         assert _digest(disks[device]) == before

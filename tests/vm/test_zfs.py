@@ -97,11 +97,11 @@ def renewed(preempted: Story) -> Story:
     manifest = site.host.pull(f"{MANIFESTS}/{NAME}.yaml")
     identity = site.host.run(["hostid"]).stdout
     site.host.new_boot_disk()
-    assert site.host.run(["hostid"]).stdout != identity, "to ZFS it is another system"
     assert _host_keys(site) != preempted.host_keys
     site.declare_host()
     site.write(f"{NAME}.yaml", manifest)
     print(site.prepare().stdout)
+    assert site.host.run(["hostid"]).stdout != identity, "to ZFS it is another system"
     site.spare_from_bans(GATEWAY)
     return preempted
 
