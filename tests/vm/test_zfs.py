@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "alice"
 MIB = 1024**2
-MEMORY, SIZE = 256 * MIB, 512 * MIB
-RESOURCES = {"cpu": 1, "memory": "256MiB", "disk": "512MiB", "processes": 256}
+MEMORY, SIZE = 256 * MIB, 256 * MIB
+RESOURCES = {"cpu": 1, "memory": "256MiB", "disk": "256MiB", "processes": 256}
 POOL = "containarium"
 PROPERTIES = {"compression": "lz4", "atime": "off", "xattr": "sa", "dnodesize": "auto"}
 _HOST_KEYS = "cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f1,2 | sort"
@@ -138,7 +138,7 @@ def test_the_disk_limit_is_a_quota_of_zfs_and_holds(story: Story) -> None:
     """Of what no compression makes smaller: zeros would take no space at all."""
     dataset = f"{POOL}/pool/containers/{instance_of(NAME)}"
     assert str(SIZE) in story.site.zfs("quota", "refquota", of=dataset).values()
-    write = ["dd", "if=/dev/urandom", "of=/root/big", "bs=1M", "count=700", "conv=fsync"]
+    write = ["dd", "if=/dev/urandom", "of=/root/big", "bs=1M", "count=400", "conv=fsync"]
     refused = story.site.inside(NAME, *write, check=False, timeout=PATIENCE)
     size = int(story.site.inside(NAME, "stat", "-c", "%s", "/root/big").stdout)
     story.site.inside(NAME, "rm", "/root/big")
