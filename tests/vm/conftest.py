@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-TIMEOUT = 2400  # the first one may have to build ZFS
+TIMEOUT = 2 * 3600  # of a single test: the first one may have to build ZFS, on a machine that is busy
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,7 +32,7 @@ PACKAGES = {QEMU: "qemu-system-x86", "qemu-img": "qemu-utils", "mke2fs": "e2fspr
 MEMORY = "3072"  # MiB
 KERNEL_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=0 apparmor=1 security=apparmor mitigations=off quiet"
 DATA_SIZE = "12G"  # sparse
-BOOT_TIMEOUT = 300.0
+BOOT_TIMEOUT = 900.0
 
 
 class VirtualHost(LabHost):

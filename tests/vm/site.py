@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 HOST_MANIFEST = "/etc/containarium/host.yaml"
 GATEWAY = "10.0.2.2"
 """Where all connections come from, as the virtual machine sees them."""
-PATIENCE = 600.0
+PATIENCE = 1800.0
+"""Seconds for whatever takes minutes on an idle machine; a busy one takes several times as long."""
 DISK = "/dev/vdb"
 
 
