@@ -33,6 +33,8 @@ MEMORY = "3072"  # MiB
 KERNEL_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=0 apparmor=1 security=apparmor mitigations=off quiet"
 DATA_SIZE = "12G"  # sparse
 BOOT_TIMEOUT = 900.0
+SLOWER = 8
+"""By how much longer than on the lab's containers a command may take."""
 
 
 class VirtualHost(LabHost):
@@ -113,7 +115,7 @@ class VirtualHost(LabHost):
 
     def system_state(self) -> str:
         """Return what systemd says of the whole machine: running, degraded, starting."""
-        return self.run(["systemctl", "is-system-running", "--wait"], check=False, timeout=300).stdout.strip()
+        return self.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
 
     @property
     def address(self) -> str:
@@ -132,6 +134,7 @@ class VirtualHost(LabHost):
         env: dict[str, str] | None = None,
     ) -> Completed:
         """Run a command as root on it. On timeout it is killed there too."""
+        timeout *= SLOWER
         settings = [f"{key}={value}" for key, value in (env or {}).items()]
         inside = ["env", *settings, "timeout", "--kill-after=5", str(timeout), *argv]
         started = time.monotonic()
@@ -148,7 +151,7 @@ class VirtualHost(LabHost):
     def push(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Write a file of root's; missing folders are made."""
         script = 'mkdir -p "${1%/*}" && umask 077 && cat > "$1" && chmod "$2" "$1"'
-        self.run(["sh", "-euc", script, "push", path, f"{mode:04o}"], input=content, timeout=300)
+        self.run(["sh", "-euc", script, "push", path, f"{mode:04o}"], input=content)
 
     def push_file(self, source: Path, path: str) -> None:
         """Copy a file of this machine onto it."""
