@@ -191,6 +191,13 @@ def test_everything_is_back_after_the_machine_was_killed(preempted: Story) -> No
     site.wait_ready(NAME, timeout=PATIENCE)
 
 
+def test_units_start_in_an_order_that_there_is(preempted: Story) -> None:
+    """Disk, sockets, ZFS' own units: where they wait for one another, systemd leaves one out."""
+    journal = preempted.site.host.run(["journalctl", "--boot", "--no-pager", "_PID=1"]).stdout
+    assert "Startup finished" in journal
+    assert "ordering cycle" not in journal
+
+
 # -- a new boot disk
 
 
