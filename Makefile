@@ -48,7 +48,7 @@ test-e2e: .venv/.dev .venv/.compiled ## the half that runs on real, disposable h
 
 .PHONY: test-vm
 test-vm: .venv/.dev .venv/.compiled ## ZFS, AppArmor and cgroup v2 in a true virtual machine (QEMU; root, a quarter of an hour)
-	nice -n 10 $(PYTEST) -m vm --durations 10 -s tests/vm
+	$(PYTEST) -m vm --durations 10 -s tests/vm
 
 .PHONY: soak
 soak: .venv/.dev .venv/.compiled ## property tests with many more examples, and more kills and clouds on real hosts
