@@ -21,6 +21,7 @@ GATEWAY = "10.0.2.2"
 PATIENCE = 1800.0
 """Seconds for whatever takes minutes on an idle machine; a busy one takes several times as long."""
 DISK = "/dev/vdb"
+ADMIN = "ops"
 
 
 class Desk(Laptop):
@@ -64,6 +65,7 @@ class VirtualSite(LivingSite):
             "spec": {
                 "storage": {"driver": "zfs", "disk": disk},
                 "login": {"address": self.host.address, "port": self.host.port},
+                "admins": [{"name": ADMIN, "sshKeys": [self.person(ADMIN).public()]}],
             },
         }
         self.host.push(HOST_MANIFEST, yaml.safe_dump(document, sort_keys=False))
