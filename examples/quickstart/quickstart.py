@@ -19,7 +19,7 @@ from pathlib import Path
 from containarium.cli.output import say
 from containarium.host.lock import only_controller
 from containarium.host.ownsshd import OwnSshd
-from containarium.host.prepare import prepare, receipt_path
+from containarium.host.prepare import failure, prepare, receipt_path
 from containarium.host.settings import HostSettings
 from containarium.host.sshd import Sshd
 from containarium.model.host import HostError
@@ -125,6 +125,8 @@ def prepare_host(settings: HostSettings, receipt: Receipt, now: Step) -> list[st
         receipt.save()
     with only_controller(settings.runtime, LOCK_PATIENCE):
         steps = prepare(settings, install=True, progress=now.progress)
+    if (why := failure(steps)) is not None:
+        raise why
     changed = [done.name for done in steps if done.changed]
     now.note(", ".join(changed) if changed else "nothing to do")
     return [f"{done.name}: {done.warning}" for done in steps if done.warning]

@@ -18,7 +18,7 @@ CHANGING = frozenset(
         *("apply", "approve", "suspend", "resume", "undelete", "backup", "restore", "sync"),
         *("create", "delete", "rm", "resize", "start", "stop", "key add", "key remove", "label", "edit"),
         *("snapshot create", "snapshot restore", "snapshot delete", "image build", "image prune", "recipe build"),
-        *("recipe prune", "host prepare", "host undo", "cert generate", "cert client", "cert renew"),
+        *("recipe prune", "host prepare", "host mount", "host undo", "cert generate", "cert client", "cert renew"),
         *("cert revoke", "import"),
     }
 )
@@ -41,7 +41,7 @@ LOOKING = frozenset(
         ),
         *("version", "sessions", "audit", "report", "snapshot list", "image list", "recipe list", "key list"),
         *("cert list", "cert show", "host status", "api", "context list", "context use", "context add"),
-        "context remove",
+        *("context remove", "host manifest"),
     }
 )
 """Commands that change nothing of this host by themselves. Those that serve write down what they do for others."""

@@ -1,17 +1,26 @@
-"""Commands about this machine itself: host prepare, doctor."""
+"""Commands about this machine itself: host prepare, host manifest, host mount, doctor."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, replace
 from ipaddress import IPv4Interface
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from containarium.cli import errors
-from containarium.cli.output import Format, count, say, say_json
+from containarium.cli.output import Format, complain, count, say, say_json
+from containarium.cli.ownhost import machine_name, own_declaration
 from containarium.cli.wiring import wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from containarium.host.prepare import Step
+    from containarium.host.settings import HostSettings
+    from containarium.model.manifest import Declaration
 
 _COLOURS = {"ok": None, "warn": "yellow", "fail": "red"}
 _WORDS = {"ok": "fine", "warn": "to look at", "fail": "to mend"}
@@ -45,27 +54,110 @@ def prepare(
     service: Annotated[
         bool, typer.Option("--service", help="Also have systemd run the controller, now and at every boot.")
     ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="This machine's Host manifest. Default: that of its name among the manifests, else "
+            "/etc/containarium/host.yaml.",
+            show_default=False,
+        ),
+    ] = None,
+    unless_running: Annotated[bool, typer.Option("--unless-running", hidden=True)] = False,
 ) -> None:
-    """Make a bare Debian or Ubuntu ready: Incus, storage, network, sshd.
+    """Make a bare Debian or Ubuntu ready: disk, Incus, storage, network, sshd, as its Host manifest says.
 
     As often as you like: what is there stays as it is. containarium doctor checks the same things.
+    Exit code 1 when a step could not be done; the others are done all the same.
     """
+    from containarium.model.host import RetryableError
+
     wired = wiring(context)
     wired.require_root("host prepare")
-    settings = replace(wired.settings, subnet=_subnet(subnet)) if subnet else wired.settings
-    steps = wired.prepare(settings, install=install, service=service, progress=say)
-    width = max((len(step.name) for step in steps), default=0)
-    for step in steps:
-        say(
-            f"  {'+' if step.changed else ' '} {step.name:<{width}}  {step.detail}".rstrip(),
-            "green" if step.changed else None,
+    declaration = own_declaration(wired.settings, manifest)
+    settings = _settings(wired.settings, subnet, declaration)
+    patience = 0.0 if unless_running else 600.0
+    try:
+        steps = wired.prepare(
+            settings, install=install, service=service, declaration=declaration, patience=patience, progress=say
         )
-    for step in steps:
-        if step.warning:
-            say(f"  ! {step.name}: {step.warning}", "yellow")
+    except RetryableError as error:
+        if not (unless_running and error.reason == "PrepareRuns"):
+            raise
+        say("Another preparation of this host runs, and does the same.")
+        return
+    _tell(steps)
+    if manifest is not None and manifest.resolve() != wired.settings.host_manifest:
+        complain(f"  ! the next boot does not read {manifest}: put it at {wired.settings.host_manifest}", "yellow")
+    failed = [step for step in steps if step.error is not None]
+    if failed:
+        complain(f"This host is not ready: {count(len(failed), 'step')} of {len(steps)} could not be done.", "red")
+        raise typer.Exit(errors.FAILED)
     changed = sum(step.changed for step in steps)
     what = f"{count(changed, 'step')} of {len(steps)} changed something" if changed else "nothing had to be changed"
     say(f"This host is ready: {what}.", "green")
+
+
+@app.command("manifest")
+def manifest(context: typer.Context) -> None:
+    """Print this machine's Host manifest with its identity, ready to commit.
+
+    The identity is public: the keys by which the other hosts of a fleet know this one.
+    """
+    from containarium.sources.yamltext import as_text
+
+    wired = wiring(context)
+    wired.require_root("host manifest")
+    own = own_declaration(wired.settings).own
+    host_keys, peer_key = wired.host_keys(wired.settings).of_jump_host(), wired.peer_key(wired.settings)
+    if not (host_keys and peer_key):
+        missing = "no key for its peers" if host_keys else "no SSH host keys"
+        raise errors.CommandError(f"this machine has {missing} yet", "containarium host prepare, with a Host manifest")
+    data: dict[str, Any] = {
+        "apiVersion": "containarium.dev/v1",
+        "kind": "Host",
+        "metadata": {"name": machine_name()},
+        "spec": {},
+    }
+    if own is not None:
+        data |= own.manifest.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    identity = {"hostKeys": list(host_keys), "peerKey": peer_key}
+    data["spec"] = {**data["spec"], "identity": identity}
+    say(as_text(data, f"{machine_name()}, with its identity: commit it beside the other manifests.").rstrip("\n"))
+
+
+@app.command("mount", hidden=True)
+def mount(context: typer.Context) -> None:
+    """Mount this host's data disk, as containarium-disk.service does before Incus starts. It makes nothing anew."""
+    wired = wiring(context)
+    wired.require_root("host mount")
+    say("The data disk is mounted." if wired.mount_disk(wired.settings, say) else "There is no data disk.")
+
+
+def _settings(settings: HostSettings, subnet: str | None, declaration: Declaration) -> HostSettings:
+    """With the subnet that was asked for, which no Host manifest may contradict."""
+    if subnet is None:
+        return settings
+    wanted = _subnet(subnet)
+    own = declaration.own
+    if own is not None and wanted != (declared := str(own.manifest.spec.network.subnet)):
+        where = own.origin.locate("spec.network.subnet")
+        raise errors.CommandError(f"--subnet {wanted} contradicts {where}, which says {declared}", "leave --subnet out")
+    return replace(settings, subnet=wanted)
+
+
+def _tell(steps: Sequence[Step]) -> None:
+    width = max((len(step.name) for step in steps), default=0)
+    for step in steps:
+        if step.error is not None:
+            complain(f"  x {step.name:<{width}}  {step.error}", "red")
+            continue
+        mark = "+" if step.changed else " "
+        say(f"  {mark} {step.name:<{width}}  {step.detail}".rstrip(), "green" if step.changed else None)
+    for step in steps:
+        if step.warning:
+            say(f"  ! {step.name}: {step.warning}", "yellow")
 
 
 def _subnet(text: str) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from containarium.host.snapshots import Snapshot
     from containarium.host.usage import Disks
     from containarium.model.host import Host, Progress
+    from containarium.model.manifest import Declaration
     from containarium.model.recipe import Baked, Recipe
     from containarium.plan.inventory import Seen
 
@@ -38,7 +39,14 @@ class Prepare(Protocol):
     """Makes a machine ready, see ``containarium.host.prepare``."""
 
     def __call__(
-        self, settings: HostSettings, *, install: bool, service: bool, progress: Progress
+        self,
+        settings: HostSettings,
+        *,
+        install: bool,
+        service: bool,
+        declaration: Declaration,
+        patience: float,
+        progress: Progress,
     ) -> Sequence[Step]: ...
 
 
@@ -143,16 +151,46 @@ def _host_keys(settings: HostSettings) -> HostKeys:
     return MachineHostKeys(settings)
 
 
-def _prepare(settings: HostSettings, *, install: bool, service: bool, progress: Progress) -> Sequence[Step]:
+def _prepare(
+    settings: HostSettings,
+    *,
+    install: bool,
+    service: bool,
+    declaration: Declaration,
+    patience: float,
+    progress: Progress,
+) -> Sequence[Step]:
     from containarium.host.prepare import prepare
 
-    return prepare(settings, install=install, service=service, progress=progress)
+    return prepare(
+        settings, install=install, service=service, declaration=declaration, patience=patience, progress=progress
+    )
+
+
+def _mount_disk(settings: HostSettings, progress: Progress) -> bool:
+    from containarium.host.prepare import mount_disk
+
+    return mount_disk(settings, progress=progress)
+
+
+def _peer_key(settings: HostSettings) -> str:
+    from containarium.host.prepare.peerkey import public_half
+
+    return public_half(settings)
 
 
 def _examine(settings: HostSettings) -> Sequence[Finding]:
+    from containarium.cli.ownhost import machine_name
     from containarium.host.doctor import examine
+    from containarium.model.manifest import Declaration, Load
+    from containarium.sources.directory import load
+    from containarium.sources.ownhost import RefusedError, declaration
 
-    return examine(settings)
+    found = load(settings.manifests) if settings.manifests.exists() else Load(complete=True)
+    try:
+        return examine(settings, declaration=declaration(found, settings.host_manifest, machine_name()))
+    except RefusedError as error:
+        return examine(settings, declaration=Declaration(), refused=str(error))
 
 
 def _restorer(settings: HostSettings) -> Restore:
@@ -243,6 +281,8 @@ class Wiring:
     host: Callable[[HostSettings], Host] = _machine
     host_keys: Callable[[HostSettings], HostKeys] = _host_keys
     prepare: Prepare = _prepare
+    mount_disk: Callable[[HostSettings, Progress], bool] = _mount_disk
+    peer_key: Callable[[HostSettings], str] = _peer_key
     examine: Callable[[HostSettings], Sequence[Finding]] = _examine
     restorer: Callable[[HostSettings], Restore] = _restorer
     suspension: Callable[[HostSettings], Suspension] = _suspension

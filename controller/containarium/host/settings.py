@@ -49,6 +49,36 @@ class HostSettings:
         return self.state / "probe" / "id_ed25519"
 
     @property
+    def peer_key(self) -> Path:
+        """Private half of the key with which this host asks the others; the public one stands beside it."""
+        return self.state / "peer" / "id_ed25519"
+
+    @property
+    def data_disk(self) -> Path:
+        """What is known of the data disk, for the boot to mount it by; written once it was mounted."""
+        return self.state / "disk.json"
+
+    @property
+    def host_manifest(self) -> Path:
+        """This machine's Host manifest, where the folder of manifests has none for it."""
+        return self.etc / "containarium" / "host.yaml"
+
+    @property
+    def declared(self) -> Path:
+        """There while this host is kept as a Host manifest says, so that the next boot sees to it before all else."""
+        return self.state / "declared"
+
+    @property
+    def conditions(self) -> Path:
+        """How each step of the last preparation ended."""
+        return self.runtime / "host.json"
+
+    @property
+    def wanted(self) -> Path:
+        """The controller writes it when the Host manifests have changed; systemd then prepares the host anew."""
+        return self.runtime / "host-wanted"
+
+    @property
     def sync(self) -> Path:
         """Checkouts of the manifests' repository, and what was tried last."""
         return self.state / "sync"

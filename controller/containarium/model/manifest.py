@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,3 +59,27 @@ class Load:
     def host(self, name: str) -> DeclaredHost | None:
         """The Host manifest of this name."""
         return next((host for host in self.hosts if host.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a machine is declared to be: its own Host manifest, where there is one, and the whole fleet's.
+
+    ``whole`` is false while any Host manifest does not load: who is missing in ``hosts`` may then still be one.
+    """
+
+    own: DeclaredHost | None = None
+    hosts: tuple[DeclaredHost, ...] = ()
+    whole: bool = True
+
+    @property
+    def digest(self) -> str:
+        """The same for the same meaning, wherever in the files it stands."""
+        hosts = {host.name: _meaning(host) for host in self.hosts}
+        content = [_meaning(self.own) if self.own is not None else None, hosts, self.whole]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _meaning(host: DeclaredHost) -> list[object]:
+    keys = {name: [key.line for key in keys] for name, keys in host.admins.items()}
+    return [host.manifest.model_dump(mode="json", by_alias=True), keys]

@@ -21,6 +21,7 @@ from containarium.host.prepare import Step
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import Host, Progress, TerminalError
+from containarium.model.manifest import Declaration
 from containarium.model.observed import Instance
 from containarium.model.recipe import Baked, Recipe
 from containarium.simulate.faults import Faults, no_faults
@@ -160,6 +161,8 @@ class Shell:
     findings: Sequence[Finding] = ()
     prepared: list[tuple[HostSettings, bool]] = field(default_factory=list)
     """What ``host prepare`` was asked for."""
+    declared: list[Declaration] = field(default_factory=list)
+    """As what."""
     now: datetime = NOW
     recipes: FakeRecipes = field(default_factory=FakeRecipes)
     trailed: list[dict[str, Any]] = field(default_factory=list)
@@ -211,8 +214,18 @@ class Shell:
         """Write any file into the folder."""
         (self.folder / name).write_text(text)
 
-    def _prepare(self, settings: HostSettings, *, install: bool, service: bool, progress: Progress) -> Sequence[Step]:
+    def _prepare(
+        self,
+        settings: HostSettings,
+        *,
+        install: bool,
+        service: bool,
+        declaration: Declaration,
+        patience: float,
+        progress: Progress,
+    ) -> Sequence[Step]:
         self.prepared.append((settings, install))
+        self.declared.append(declaration)
         progress("making the bridge")
         return self.steps
 

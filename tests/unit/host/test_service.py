@@ -17,6 +17,9 @@ from containarium.host.doctor.finding import Check, Patient
 from containarium.host.incus import Incus
 from containarium.host.prepare.receipt import Made, Receipt
 from containarium.host.prepare.service import (
+    HOST_PATH,
+    HOST_SERVICE,
+    HOST_TIMER,
     REPORT_SERVICE,
     REPORT_TIMER,
     SERVICE,
@@ -34,6 +37,8 @@ from containarium.model.host import RetryableError, TerminalError, silent
 from tests.unit.host.etcfiles import FakeRun, settings, write_etc
 
 REPOSITORY = Path(__file__).parents[3]
+WAITING = {REPORT_TIMER, HOST_TIMER, HOST_PATH}
+"""What starts others, and is there on every host."""
 
 
 class FakeSystemd(FakeRun):
@@ -55,7 +60,7 @@ class FakeSystemd(FakeRun):
         elif verb == "disable":
             self.enabled.discard(unit)
             self.active.discard(unit)
-        elif unit.endswith(".timer") and verb in ("start", "restart"):
+        elif unit.endswith((".timer", ".path")) and verb in ("start", "restart"):
             self.active.add(unit)
         elif verb in ("start", "restart"):
             if isinstance(self.start, Exception):
@@ -107,6 +112,8 @@ def test_every_command_in_the_units_is_this_installations() -> None:
         "ExecStart=/opt/containarium/bin/containarium sync",
         "ExecStart=/opt/containarium/bin/containarium report",
         "ExecStart=/opt/containarium/bin/containarium api $CONTAINARIUM_API_OPTIONS",
+        "ExecStart=/opt/containarium/bin/containarium host mount",
+        "ExecStart=/opt/containarium/bin/containarium host prepare --unless-running",
     ]
 
 
@@ -163,7 +170,7 @@ def test_the_controller_is_installed_enabled_and_started(tmp_path: Path) -> None
     assert (step.changed, step.warning) == (True, "")
     assert "/opt/containarium/bin/containarium daemon" in step.detail
     assert sorted(path.name for path in _units(settings(tmp_path)).iterdir()) == sorted(UNITS)
-    assert (systemd.enabled, systemd.active) == ({SERVICE, REPORT_TIMER}, {SERVICE, REPORT_TIMER})
+    assert (systemd.enabled, systemd.active) == ({SERVICE, HOST_SERVICE, *WAITING}, {SERVICE, *WAITING})
     verbs = [command[1] for command in systemd.commands]
     assert verbs.index("daemon-reload") < verbs.index("enable") < verbs.index("start")
 
@@ -189,7 +196,7 @@ def test_one_that_was_stopped_is_started(tmp_path: Path) -> None:
     service(_context(tmp_path, systemd), _installation())
     systemd.active.clear()
     assert service(_context(tmp_path, systemd), _installation()).changed
-    assert systemd.active == {SERVICE, REPORT_TIMER}
+    assert systemd.active == {SERVICE, *WAITING}
 
 
 def test_the_timer_runs_only_where_a_sync_is_configured(tmp_path: Path) -> None:
@@ -240,7 +247,7 @@ def test_it_is_taken_back_before_anything_else(tmp_path: Path) -> None:
     assert (systemd.enabled, systemd.active) == (set(), set())
     assert list(_units(host).iterdir()) == []
     disabled = [command[-1] for command in systemd.commands if command[1] == "disable"]
-    assert disabled == [REPORT_TIMER, SYNC_TIMER, SERVICE, "fail2ban.service"]
+    assert disabled == [REPORT_TIMER, SYNC_TIMER, HOST_PATH, HOST_TIMER, HOST_SERVICE, SERVICE, "fail2ban.service"]
 
 
 def test_a_unit_that_was_enabled_before_us_stays_enabled(tmp_path: Path) -> None:

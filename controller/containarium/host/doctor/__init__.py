@@ -12,6 +12,7 @@ from containarium.host.doctor.finding import Check, Finding, Level, Patient
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError
+from containarium.model.manifest import Declaration
 
 __all__ = ["Finding", "Level", "examine"]
 
@@ -24,15 +25,22 @@ def examine(
     *,
     run: command.Run = command.run,
     client: Incus | None = None,
+    declaration: Declaration | None = None,
+    refused: str = "",
     checks: Sequence[Check] = _CHECKS,
 ) -> list[Finding]:
-    """Carry out every check; one that cannot be carried out is a finding too. Without root some say so and no more."""
+    """Carry out every check; one that cannot be carried out is a finding too. Without root some say so and no more.
+
+    ``declaration`` is what Host manifests say, ``refused`` why that cannot be told.
+    """
     patient = Patient(
         settings=settings,
         run=run,
         incus=client or Incus(settings, timeout=_CLIENT_TIMEOUT),
         root=os.geteuid() == 0,
         systemd=Path("/run/systemd/system").is_dir(),
+        declaration=declaration or Declaration(),
+        refused=refused,
     )
     return [finding for check in checks for finding in _carried_out(check, patient)]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from containarium.host.command import Run
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
+from containarium.model.manifest import Declaration
 
 
 class Level(StrEnum):
@@ -38,6 +39,8 @@ class Patient:
     incus: Incus
     root: bool
     systemd: bool
+    declaration: Declaration = field(default_factory=Declaration)
+    refused: str = ""
 
 
 Check = Callable[[Patient], Iterator[Finding]]

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from containarium.host import command
-from containarium.host.files import make_folder
+from containarium.host.filelock import locked
+from containarium.host.files import make_folder, write_atomically
 from containarium.host.incus import Incus
-from containarium.host.prepare import access, daemons, kernel, network, packages, storage, undo, vault
+from containarium.host.prepare import (
+    access,
+    conditions,
+    daemons,
+    disk,
+    diskunits,
+    kernel,
+    network,
+    packages,
+    peerkey,
+    storage,
+    undo,
+    vault,
+)
 from containarium.host.prepare import service as units
 from containarium.host.prepare.receipt import Made, Receipt
-from containarium.host.prepare.steps import Context, Step
+from containarium.host.prepare.steps import Context, Part, Step, carry_out
 from containarium.host.settings import HostSettings
-from containarium.model.host import Progress, TerminalError, silent
+from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
+from containarium.model.manifest import Declaration
 
-__all__ = ["Context", "Made", "Receipt", "Step", "prepare", "receipt_path", "unprepare"]
+__all__ = ["Context", "Made", "Receipt", "Step", "failure", "mount_disk", "prepare", "receipt_path", "unprepare"]
 
-_STEPS: tuple[Callable[[Context], Step], ...] = (
-    access.folders,
-    vault.recover,
-    kernel.sysctls,
-    kernel.subordinate_ids,
-    daemons.start_lxcfs,
-    daemons.start_incus,
-    daemons.server_settings,
-    storage.pool,
-    network.bridge,
-    network.acl,
-    access.firewall,
-    access.group,
-    access.admins,
-    access.probe_key,
-    access.sshd,
-    access.fail2ban,
-    vault.keep,
+_STEPS: tuple[Part, ...] = (
+    Part("folders", access.folders),
+    Part("storage tools", packages.storage_tools),
+    Part("disk units", diskunits.install),
+    Part(disk.NAME, disk.disk, ("storage tools", "disk units")),
+    Part("packages", packages.packages, (disk.NAME,)),
+    Part("boot disk", vault.recover, (disk.NAME,)),
+    Part("sysctls", kernel.sysctls),
+    Part("subordinate ids", kernel.subordinate_ids, ("boot disk",)),
+    Part("lxcfs", daemons.start_lxcfs),
+    Part("Incus", daemons.start_incus, (disk.NAME, "subordinate ids")),
+    Part("Incus settings", daemons.server_settings, ("Incus",)),
+    Part("storage pool", storage.pool, ("Incus",)),
+    Part("bridge", network.bridge, ("Incus",)),
+    Part("network ACL", network.acl, ("bridge",)),
+    Part("firewall", access.firewall, ("bridge",)),
+    Part("group", access.group),
+    Part("admins", access.admins),
+    Part("probe key", access.probe_key, ("boot disk",)),
+    Part("peer key", peerkey.peer_key, ("boot disk",)),
+    Part("sshd", access.sshd, ("boot disk", "group")),
+    Part("fail2ban", access.fail2ban),
+    Part("vault", vault.keep, ("boot disk", disk.NAME)),
 )
+"""What is done, in this order. A part that fails stops those that need it, and nobody else."""
 
 
 def receipt_path(settings: HostSettings) -> Path:
@@ -48,21 +69,53 @@ def prepare(
     *,
     install: bool,
     service: bool = False,
+    declaration: Declaration | None = None,
+    patience: float = 600.0,
     progress: Progress = silent,
     run: command.Run = command.run,
     incus: Incus | None = None,
 ) -> list[Step]:
     """Carry out every step that is not done yet; repeated, it changes nothing. ``install`` allows new packages,
-    ``service`` has the controller run as a service of systemd.
+    ``service`` has the controller run as a service of systemd, ``declaration`` is what Host manifests say.
 
-    Stops at the first step that cannot be done with its HostError; what was made until then is in the receipt, and a
-    repetition goes on from there.
+    A step that cannot be done has an ``error`` and stops those that need it; the others are done all the same, and a
+    repetition goes on from there. How each ended stands in ``settings.conditions`` afterwards. Raises TerminalError
+    (NotRoot), RetryableError (PrepareRuns) where another preparation does not end within ``patience`` seconds.
     """
-    context = _context(settings, progress, run, incus)
-    steps = [packages.packages(context)] if install else []
-    for step in _STEPS:
-        steps.append(step(context))
-    return [*steps, units.service(context)] if service else steps
+    declaration = declaration or Declaration()
+    context = _context(settings, progress, run, incus, declaration, install=install)
+    parts = (*_STEPS, Part("service", units.service, ("boot disk",))) if service else _STEPS
+    make_folder(settings.runtime)
+    try:
+        with locked(settings.runtime / "prepare.lock", patience):
+            steps = carry_out(context, parts)
+            conditions.write(settings, steps, declaration.digest, datetime.now(UTC))
+            _mark(settings, declared=declaration.own is not None)
+    except TimeoutError as error:
+        raise RetryableError(
+            "another preparation of this host does not end", remedy="look at it, and try again", reason="PrepareRuns"
+        ) from error
+    return steps
+
+
+def failure(steps: list[Step]) -> HostError | None:
+    """Why the first step that failed did so."""
+    return next((step.error for step in steps if step.error is not None), None)
+
+
+def mount_disk(settings: HostSettings, *, progress: Progress = silent, run: command.Run = command.run) -> bool:
+    """At boot, before Incus: mount the data disk that this boot disk knows. Returns whether there is one.
+
+    Raises TerminalError, for instance DiskMissing; Incus does not start then.
+    """
+    return disk.remount(settings, _context(settings, progress, run, None))
+
+
+def _mark(settings: HostSettings, *, declared: bool) -> None:
+    if not declared:
+        settings.declared.unlink(missing_ok=True)
+    elif not settings.declared.exists():
+        write_atomically(settings.declared, "")
 
 
 def unprepare(
@@ -85,7 +138,15 @@ def unprepare(
     return steps
 
 
-def _context(settings: HostSettings, progress: Progress, run: command.Run, incus: Incus | None) -> Context:
+def _context(
+    settings: HostSettings,
+    progress: Progress,
+    run: command.Run,
+    incus: Incus | None,
+    declaration: Declaration | None = None,
+    *,
+    install: bool = False,
+) -> Context:
     try:
         new = make_folder(settings.state, 0o700)
     except PermissionError as error:
@@ -100,4 +161,6 @@ def _context(settings: HostSettings, progress: Progress, run: command.Run, incus
         receipt=receipt,
         progress=progress,
         systemd=Path("/run/systemd/system").is_dir(),
+        declaration=declaration or Declaration(),
+        install=install,
     )

@@ -18,8 +18,8 @@ _WIDEST = 16
 def bridge(context: Context) -> Step:
     """Make the bridge with NAT, DHCP and DNS. One that exists stays as it is, whoever made it.
 
-    Raises TerminalError (SubnetTaken) where the subnet overlaps what the host can already reach, (BridgeForeign) where
-    a bridge of that name is not Incus'.
+    Raises TerminalError (SubnetDiffers) where that has another subnet than a Host manifest says, (SubnetTaken) where
+    the subnet overlaps what the host can already reach, (BridgeForeign) where a bridge of that name is not Incus'.
     """
     name = context.settings.bridge
     found = context.find("networks", name)
@@ -30,8 +30,9 @@ def bridge(context: Context) -> Step:
                 remedy="choose another name for the bridge",
                 reason="BridgeForeign",
             )
+        _refuse_other(context, found["config"].get("ipv4.address", "none"))
         return Step("bridge", False, f"{name} ({found['config'].get('ipv4.address', 'no IPv4')}) exists")
-    wanted = IPv4Interface(context.settings.subnet)
+    wanted = IPv4Interface(declared_subnet(context))
     taken = networks_in_use(context)
     refuse_overlap(wanted, taken)
     context.progress(f"making bridge {name}")
@@ -48,6 +49,21 @@ def bridge(context: Context) -> Step:
     context.incus.post("networks", body={"name": name, "type": "bridge", "config": config}, timeout=_TIMEOUT)
     context.receipt.add("bridge", name)
     return Step("bridge", True, f"{name} with {wanted}")
+
+
+def declared_subnet(context: Context) -> str:
+    """The bridge's own address with its length, as a Host manifest says it, else as the settings do."""
+    return str(context.spec.network.subnet) if context.spec is not None else context.settings.subnet
+
+
+def _refuse_other(context: Context, there: str) -> None:
+    """Addresses of environments, their jump accounts and the other hosts' routes all hang on it: it stays."""
+    if context.spec is not None and there != declared_subnet(context):
+        raise TerminalError(
+            f"the bridge {context.settings.bridge} has {there}, and {context.origin} says {declared_subnet(context)}",
+            remedy=f"write spec.network.subnet: {there}; another one needs another host, to which environments move",
+            reason="SubnetDiffers",
+        )
 
 
 def subnet_of(context: Context) -> IPv4Network:

@@ -72,6 +72,11 @@ class Receipt:
         self._made.pop((made.kind, made.name), None)
         self._save()
 
+    def drop(self, kind: str, name: str) -> None:
+        """It is no longer there."""
+        self._made.pop((kind, name), None)
+        self._save()
+
     def _save(self) -> None:
         content = {"version": _VERSION, "made": [asdict(made) for made in self._made.values()]}
         write_atomically(self._path, json.dumps(content, indent=1) + "\n", 0o600)

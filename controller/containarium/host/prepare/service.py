@@ -22,7 +22,15 @@ REPORT_SERVICE = "containarium-report.service"
 REPORT_TIMER = "containarium-report.timer"
 API_SERVICE = "containarium-api.service"
 """Installed with the others, and enabled by whoever wants it."""
-UNITS = (SERVICE, SYNC_SERVICE, SYNC_TIMER, REPORT_SERVICE, REPORT_TIMER, API_SERVICE)
+DISK_SERVICE = "containarium-disk.service"
+"""Enabled where there is a data disk, see diskunits."""
+HOST_SERVICE = "containarium-host.service"
+HOST_TIMER = "containarium-host.timer"
+HOST_PATH = "containarium-host.path"
+UNITS = (
+    *(SERVICE, SYNC_SERVICE, SYNC_TIMER, REPORT_SERVICE, REPORT_TIMER, API_SERVICE),
+    *(DISK_SERVICE, HOST_SERVICE, HOST_TIMER, HOST_PATH),
+)
 SYNC_CONFIG = "sync.yaml"
 _COMMAND = "/usr/bin/containarium"
 """What the units of the package name as their command."""
@@ -123,6 +131,9 @@ def service(context: Context, installation: Installation | None = None) -> Step:
     if written:
         context.run(["systemctl", "daemon-reload"], timeout=60)
     enabled = _enable(context, SERVICE)
+    enabled |= _enable(context, HOST_SERVICE)
+    for unit in (HOST_TIMER, HOST_PATH):
+        enabled |= _running_timer(context, unit, anew=unit in written)
     synced = _timer(context, SYNC_TIMER in written)
     reported = _running_timer(context, REPORT_TIMER, anew=REPORT_TIMER in written)
     started, warning = _start(context, anew=SERVICE in written)
@@ -170,7 +181,7 @@ def _timer(context: Context, written: bool) -> bool:
 
 
 def _running_timer(context: Context, timer: str, *, anew: bool) -> bool:
-    """Enable and start a timer. Returns whether that changed anything."""
+    """Enable and start a timer, or what else waits. Returns whether that changed anything."""
     enabled = _enable(context, timer)
     active = context.run(["systemctl", "is-active", "--quiet", timer], timeout=30, check=False).code == 0
     if not active or anew:

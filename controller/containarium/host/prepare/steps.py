@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from containarium.host.files import read_small, write_atomically
 from containarium.host.incus import Incus
 from containarium.host.prepare.receipt import Receipt
 from containarium.host.settings import HostSettings
-from containarium.model.host import Progress
+from containarium.model.host import HostError, Progress, TerminalError
+from containarium.model.hostmanifest import HostSpec
+from containarium.model.manifest import Declaration
 
 MANAGED = "user.containarium.managed"
 """Mark on the pool, the bridge and the ACL that a preparation made."""
@@ -20,12 +22,16 @@ MANAGED = "user.containarium.managed"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step that was carried out. ``warning`` says what will not work as it should, empty where all is well."""
+    """One step that was carried out. ``warning`` says what will not work as it should, empty where all is well.
+
+    ``error`` is why it could not be done, or why it was not begun (reason NotReached).
+    """
 
     name: str
     changed: bool
     detail: str = ""
     warning: str = ""
+    error: HostError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,20 @@ class Context:
     receipt: Receipt
     progress: Progress
     systemd: bool
+    declaration: Declaration = field(default_factory=Declaration)
+    """What Host manifests say; without one of this machine's, only what every host needs is done."""
+    install: bool = False
+    """Whether new packages are allowed."""
+
+    @property
+    def spec(self) -> HostSpec | None:
+        """What this machine's own Host manifest says."""
+        return self.declaration.own.manifest.spec if self.declaration.own is not None else None
+
+    @property
+    def origin(self) -> str:
+        """The file of that manifest, for remedies."""
+        return self.declaration.own.origin.file if self.declaration.own is not None else "the Host manifest"
 
     def environment(self) -> Mapping[str, str]:
         """Environment in which Incus' own programs speak to the daemon of these settings, whoever's the home is."""
@@ -53,8 +73,13 @@ class Context:
         return next((item for item in listed if item["name"] == name), None)
 
     def note_incus_folder(self) -> None:
-        """Remember that Incus' folder was empty before anything of ours made Incus use it."""
+        """Remember that Incus' folder was empty before anything of ours made Incus use it.
+
+        Not on a data disk: whatever is on that stays.
+        """
         folder = self.settings.incus_dir
+        if self.settings.data_disk.exists():
+            return
         if not folder.exists() or not any(folder.iterdir()):
             self.receipt.add("incus folder", str(folder))
 
@@ -67,3 +92,40 @@ class Context:
         if new:
             self.receipt.add_file(path, text)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A step to be done, and the names of those without which it cannot be."""
+
+    name: str
+    do: Callable[[Context], Step]
+    needs: tuple[str, ...] = ()
+
+
+def carry_out(context: Context, parts: Iterable[Part]) -> list[Step]:
+    """Do every part in order. One that fails stops those that need it, and nobody else."""
+    steps: list[Step] = []
+    failed: set[str] = set()
+    for part in parts:
+        broken = [need for need in part.needs if need in failed]
+        step = _not_reached(part, broken) if broken else _done(context, part)
+        if step.error is not None:
+            failed.add(part.name)
+        steps.append(step)
+    return steps
+
+
+def _done(context: Context, part: Part) -> Step:
+    try:
+        return part.do(context)
+    except HostError as error:
+        return Step(part.name, False, error=error)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return Step(part.name, False, error=TerminalError(what, reason="FileNotWritten"))
+
+
+def _not_reached(part: Part, broken: list[str]) -> Step:
+    error = TerminalError(f"waits for: {', '.join(broken)}", remedy="mend that first", reason="NotReached")
+    return Step(part.name, False, error=error)

@@ -1,4 +1,4 @@
-"""The storage pool, made where it is missing: btrfs, so that disk limits hold and copies cost nothing."""
+"""The storage pool, made where it is missing: btrfs or ZFS, so that disk limits hold and copies cost nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from containarium.host.command import Run
+from containarium.host.prepare import zfs
 from containarium.host.prepare.steps import MANAGED, Context, Step
 from containarium.model.host import HostError, TerminalError
+from containarium.model.hostmanifest import StorageDriver
 
 _GIB = 1 << 30
 _SMALLEST = 5
@@ -21,10 +23,13 @@ def pool(context: Context) -> Step:
 
     Where Incus' own folder lies on btrfs, the pool is a subvolume there; else a loop file of half the free space
     (sparse: it takes what is used); where neither works a plain folder, with a warning, since limits do not hold there.
+    A driver that a Host manifest names is the one, or the step fails: raises TerminalError (PoolNotMade), and
+    DriverDiffers where the pool that exists has another.
     """
     name = context.settings.pool
     found = context.find("storage-pools", name)
     if found:
+        _refuse_other(context, str(found["driver"]))
         return Step("storage pool", False, f"{name} ({found['driver']}) exists")
     refused = []
     for driver, config, detail in _choices(context):
@@ -57,8 +62,39 @@ def loop_size(free: int) -> int | None:
     return size if size >= _SMALLEST else None
 
 
+def named_driver(context: Context) -> StorageDriver | None:
+    """The driver that a Host manifest names; None where it leaves that to us."""
+    storage = context.spec.storage if context.spec is not None else None
+    if storage is None or (storage.disk is None and "driver" not in storage.model_fields_set):
+        return None
+    return storage.driver
+
+
+def _refuse_other(context: Context, driver: str) -> None:
+    wanted = named_driver(context)
+    if wanted is not None and wanted.value != driver:
+        raise TerminalError(
+            f"the pool {context.settings.pool} is {driver}, and {context.origin} says {wanted.value}",
+            remedy=f"write driver: {driver}; another one needs another host, to which environments move",
+            reason="DriverDiffers",
+        )
+
+
 def _choices(context: Context) -> list[tuple[str, dict[str, str], str]]:
-    folder = context.settings.incus_dir
+    """Driver, configuration and words for each way to make it, the best first."""
+    folder, wanted = context.settings.incus_dir, named_driver(context)
+    if wanted is StorageDriver.ZFS:
+        on_disk = context.spec is not None and context.spec.storage.disk is not None
+        size = loop_size(shutil.disk_usage(folder).free)
+        config = {"source": zfs.SOURCE} if on_disk else {"size": f"{size or _SMALLEST}GiB"}
+        return [("zfs", config, f"ZFS dataset {zfs.SOURCE}" if on_disk else f"ZFS in a loop file of {config['size']}")]
+    if wanted is StorageDriver.DIR:
+        return [("dir", {}, "a plain folder")]
+    choices = _btrfs(context, folder)
+    return choices if wanted is StorageDriver.BTRFS else [*choices, ("dir", {}, "a plain folder")]
+
+
+def _btrfs(context: Context, folder: Path) -> list[tuple[str, dict[str, str], str]]:
     choices: list[tuple[str, dict[str, str], str]] = []
     if shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:/usr/bin:/bin"):
         kind = context.run(["stat", "-f", "-c", "%T", str(folder)], timeout=30, check=False).out.strip()
@@ -69,7 +105,6 @@ def _choices(context: Context) -> list[tuple[str, dict[str, str], str]]:
         if size:
             detail = f"btrfs in a loop file of {size} GiB, half of what is free"
             choices.append(("btrfs", {"size": f"{size}GiB"}, detail))
-    choices.append(("dir", {}, "a plain folder"))
     return choices
 
 
@@ -82,6 +117,8 @@ def _warning(context: Context, driver: str, refused: list[str]) -> str:
     if driver == "dir":
         why = f" ({'; '.join(refused)})" if refused else ""
         return f"disk limits do not hold on a plain folder{why}"
+    if driver == "zfs":
+        return ""
     path = context.settings.incus_dir / "storage-pools" / context.settings.pool
     # Incus itself does this no sooner than at the first limit, which is late for a warning.
     context.run(["btrfs", "quota", "enable", str(path)], timeout=60, check=False)

@@ -14,7 +14,7 @@ from containarium.host.files import read_small, write_atomically
 from containarium.host.firewall import Firewall
 from containarium.host.jumpaccount import is_ours
 from containarium.host.passwdlock import hold_pwd_lock, our_turn
-from containarium.host.prepare import vault
+from containarium.host.prepare import disk, vault
 from containarium.host.prepare.access import UNITS
 from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
 from containarium.host.prepare.receipt import Made, digest
@@ -25,7 +25,8 @@ from containarium.model.host import HostError, TerminalError
 
 _CARRIES_INSTANCES = frozenset({"package", "incus folder", "pool", "bridge", "daemon", "unit", "incus setting"})
 """What instances that are not ours may live on."""
-_LOCKS = ("lock", "accounts.lock", "keys.lock")
+_LOCKS = ("lock", "accounts.lock", "keys.lock", "prepare.lock", "host.json", "host-wanted")
+"""What lies in the runtime folder beside sockets and status."""
 _NEEDS_INCUS = frozenset({"pool", "bridge", "acl", "acl on bridge", "incus setting"})
 
 
@@ -47,8 +48,12 @@ def undo(context: Context) -> list[Step]:
     made = [item for item in made if item.kind != "service"] + [item for item in made if item.kind == "service"]
     packages = [item for item in made if item.kind == "package"]
     last = [item for item in made if item.kind == "incus folder"]
-    steps = [_take_back(context, item) for item in reversed(made) if item not in packages + last]
-    if packages:
+    disks = [item for item in made if item.kind == disk.NAME]
+    if disks:  # what is on it stays there, for the next boot disk
+        made = [item for item in made if item.kind not in vault.ON_DATA_DISK | {"vault"}]
+    steps = [_take_back(context, item) for item in reversed(made) if item not in packages + last + disks]
+    steps += [_take_back(context, item) for item in disks]
+    if packages and not (disks and steps[-1].warning):  # purging Incus empties its folder, on whatever disk that is
         steps.append(_remove_packages(context, packages))
     steps += [_take_back(context, item) for item in last]
     if others:
@@ -130,7 +135,7 @@ def forget_state(context: Context, path: Path) -> None:
     """Remove the receipt, when nothing is left on it, and the state folder with what daemons and clients left there."""
     state = context.settings.state
     path.unlink(missing_ok=True)
-    for name in ("incusd.log", "lxcfs.log", "sshd.log", "events.jsonl", "events.jsonl.1", "build.lock"):
+    for name in ("incusd.log", "lxcfs.log", "sshd.log", "events.jsonl", "events.jsonl.1", "build.lock", "declared"):
         (state / name).unlink(missing_ok=True)
     for name in ("incus-client", "ssh", "build", "locks"):  # our client's, the key of an sshd of our own, images
         shutil.rmtree(state / name, ignore_errors=True)
@@ -158,6 +163,27 @@ def _daemon(context: Context, item: Made) -> str:
 
 def _unit(context: Context, item: Made) -> str:
     context.run(["systemctl", "disable", "--now", item.name], timeout=90)
+    return ""
+
+
+def _data_disk(context: Context, _item: Made) -> str:
+    """Let go of the disk, once nobody uses it any more. The receipt's lines about what is on it go with it."""
+    if context.systemd:
+        for unit in _INCUS_UNITS:
+            context.run(["systemctl", "stop", unit], timeout=120, check=False)
+    left = disk.give_back(context)
+    for item in () if left else list(context.receipt):
+        if item.kind in vault.ON_DATA_DISK | {"vault"}:
+            context.receipt.forget(item)
+    return left
+
+
+def _peer_key(_context: Context, item: Made) -> str:
+    path = Path(item.name)
+    for file in (path, path.with_name(f"{path.name}.pub")):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
     return ""
 
 
@@ -295,6 +321,8 @@ _HOW: dict[str, Callable[[Context, Made], str]] = {
     "incus folder": _incus_folder,
     "unit": _unit,
     "service": _unit,
+    disk.NAME: _data_disk,
+    "peer key": _peer_key,
     "vault": _vault,
     "nftables table": _table,
     "sshd drop-in": _drop_in,

@@ -31,7 +31,7 @@ _VERSION = 1
 _HOST_KEY = re.compile(r"ssh_host_[a-z0-9]+_key(\.pub)?")
 _IDS = ("subuid", "subgid")
 _ROOT = ("root", "0")
-_ON_DATA_DISK = frozenset({"incus folder", "incus setting", "pool", "bridge", "acl", "acl on bridge"})
+ON_DATA_DISK = frozenset({"incus folder", "incus setting", "pool", "bridge", "acl", "acl on bridge"})
 """What of a receipt lives where the vault lives, and can be taken back from a new boot disk too."""
 
 
@@ -43,6 +43,8 @@ class Kept:
     """Text of sshd's host keys, private and public, by file name."""
     probe_key: Mapping[str, str] = field(default_factory=dict)
     """The same of the SSH probe's key, which stands in every jump account."""
+    peer_key: Mapping[str, str] = field(default_factory=dict)
+    """The same of the key by which the other hosts of a fleet know this one."""
     ids: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Root's ranges (first, count) in subuid and subgid, which the guests' files are mapped to."""
     made: tuple[Made, ...] = ()
@@ -54,6 +56,7 @@ class Kept:
             "version": _VERSION,
             "host_keys": self.host_keys,
             "probe_key": self.probe_key,
+            "peer_key": self.peer_key,
             "ids": self.ids,
             "made": [asdict(made) for made in self.made],
         }
@@ -77,8 +80,10 @@ def recover(context: Context) -> Step:
     changed, warnings = [], []
     if _restore_host_keys(context, kept.host_keys):
         changed.append("the host keys of sshd")
-    if _restore_probe_key(context, kept.probe_key):
+    if _restore_pair(context, settings.probe_key, kept.probe_key, "probe key"):
         changed.append("the probe's key")
+    if _restore_pair(context, settings.peer_key, kept.peer_key, "peer key"):
+        changed.append("the key for its peers")
     for name in _IDS:
         done, warning = _restore_ids(context, name, kept.ids.get(name, ()))
         changed += [f"root's ids in {name}"] if done else []
@@ -121,9 +126,10 @@ def follow(settings: HostSettings, *, made: Iterable[Made] | None = None, new: b
     now = Kept(
         # What is missing altogether was lost rather than replaced.
         host_keys=_host_keys(settings.etc) or before.host_keys,
-        probe_key=_probe_key(settings) or before.probe_key,
+        probe_key=_pair(settings.probe_key) or before.probe_key,
+        peer_key=_pair(settings.peer_key) or before.peer_key,
         ids={name: ids[name] or before.ids.get(name, ()) for name in _IDS},
-        made=before.made if made is None else tuple(item for item in made if item.kind in _ON_DATA_DISK),
+        made=before.made if made is None else tuple(item for item in made if item.kind in ON_DATA_DISK),
     )
     if now.text() == text:
         return False
@@ -141,7 +147,9 @@ def differs(settings: HostSettings) -> str:
     if read_small(mark(settings)) != digest(text):
         return "it is another boot disk's"
     kept = _parse(settings, text)
-    return "" if kept.host_keys == _host_keys(settings.etc) else "it holds other host keys than /etc/ssh"
+    if kept.host_keys != _host_keys(settings.etc):
+        return "it holds other host keys than /etc/ssh"
+    return "" if kept.peer_key == _pair(settings.peer_key) else "it holds another key for the peers than this host has"
 
 
 def remove(settings: HostSettings) -> None:
@@ -193,7 +201,8 @@ def _parse(settings: HostSettings, text: str) -> Kept:
             raise ValueError("a file that is no host key")
         return Kept(
             host_keys=host_keys,
-            probe_key={half: str(content["probe_key"][half]) for half in sorted(content["probe_key"])},
+            probe_key=_halves(content["probe_key"]),
+            peer_key=_halves(content.get("peer_key", {})),
             ids={name: tuple((int(first), int(n)) for first, n in content["ids"].get(name, ())) for name in _IDS},
             made=tuple(Made(str(m["kind"]), str(m["name"]), str(m["before"])) for m in content["made"]),
         )
@@ -214,13 +223,18 @@ def _host_keys(etc: Path) -> dict[str, str]:
     return {name: text for name, text in found.items() if text and _HOST_KEY.fullmatch(name)}
 
 
-def _probe_key(settings: HostSettings) -> dict[str, str]:
-    private, public = (read_small(path) for path in _probe_files(settings).values())
-    return {"private": private, "public": public} if private and public else {}
+def _halves(content: Mapping[str, Any]) -> dict[str, str]:
+    return {half: str(content[half]) for half in sorted(content)}
 
 
-def _probe_files(settings: HostSettings) -> dict[str, Path]:
-    return {"private": settings.probe_key, "public": settings.probe_key.with_name(settings.probe_key.name + ".pub")}
+def _pair(private: Path) -> dict[str, str]:
+    """Both halves of a key; empty unless both are there."""
+    found = {half: read_small(path) for half, path in _files(private).items()}
+    return {half: text for half, text in found.items() if text} if all(found.values()) else {}
+
+
+def _files(private: Path) -> dict[str, Path]:
+    return {"private": private, "public": private.with_name(f"{private.name}.pub")}
 
 
 def _restore_host_keys(context: Context, kept: Mapping[str, str]) -> bool:
@@ -250,13 +264,12 @@ def _place(path: Path, text: str) -> None:
         write_atomically(path, text, 0o644 if path.suffix == ".pub" else 0o600)
 
 
-def _restore_probe_key(context: Context, kept: Mapping[str, str]) -> bool:
-    settings = context.settings
-    files = _probe_files(settings)
-    if set(kept) != set(files) or _probe_key(settings) == kept:
+def _restore_pair(context: Context, private: Path, kept: Mapping[str, str], kind: str) -> bool:
+    files = _files(private)
+    if set(kept) != set(files) or _pair(private) == kept:
         return False
-    context.receipt.add("probe key", str(settings.probe_key))
-    make_folder(settings.probe_key.parent, 0o700)
+    context.receipt.add(kind, str(private))
+    make_folder(private.parent, 0o700)
     for half, path in files.items():
         write_atomically(path, kept[half], 0o644 if half == "public" else 0o600)
     return True
