@@ -108,6 +108,7 @@ def _host_fields(wired: Wiring, found: Known) -> list[tuple[str, str]]:
         ("Last pass", f"{ago(found.age)} ({last.id}): {last.sentence}"),
         ("Last whole pass", _success(wired, status) if last.error or not status.last_success else ""),
         ("Revision", _revision(status.revision)),
+        ("This host", "\n".join(_wrong_steps(status))),
         ("Preempted", status.preempted),
         ("Recovered", f"everybody could log in {span(status.recovered)} after the boot" if status.recovered else ""),
         ("Environments", ", ".join(f"{number} {key}" for key, number in status.counts.items()) or "none"),
@@ -142,6 +143,15 @@ def _revision(revision: Revision) -> str:
     if not revision.error:
         return revision.applied
     return f"{revision.applied or 'none'} applied; {revision.tried or 'the last one'} was refused: {revision.error}"
+
+
+def _wrong_steps(status: Status) -> Iterator[str]:
+    """Steps of the host's preparation that did not end well."""
+    from containarium.model.status import ConditionStatus
+
+    for condition in status.conditions:
+        if condition.status is not ConditionStatus.TRUE:
+            yield _condition(condition)
 
 
 def _not_ready(status: Status) -> Iterator[str]:

@@ -79,8 +79,11 @@ class Sshd:
         A refused drop-in is taken back before TerminalError (SshdConfigRefused) is raised. Repeated after a crash it
         goes on where that left off. Raises TerminalError (SshdNotIncluding) where sshd_config reads no drop-ins.
         """
-        self._require_include()
-        path, text = self._settings.sshd_drop_in, drop_in_text(self._settings)
+        return self.put(self._settings.sshd_drop_in, drop_in_text(self._settings), progress)
+
+    def put(self, path: Path, text: str, progress: Progress = silent) -> bool:
+        """The same for any file of ours that sshd_config includes."""
+        self._require_include(path)
         before = read_small(path)
         if before == text and not self._pending.exists():
             return False
@@ -92,18 +95,19 @@ class Sshd:
         try:
             self.test("with containarium's drop-in, which was taken back")
         except TerminalError:
-            self._restore(before if before != text else None)
+            self._restore(path, before if before != text else None)
             raise
         self.reload(progress)
         self._pending.unlink(missing_ok=True)
         return True
 
-    def remove(self, progress: Progress = silent) -> bool:
-        """Take the drop-in away and reload. Returns whether there was one."""
-        if not self._settings.sshd_drop_in.exists():
+    def remove(self, progress: Progress = silent, path: Path | None = None) -> bool:
+        """Take the drop-in, or another file of ours, away and reload. Returns whether there was one."""
+        path = path or self._settings.sshd_drop_in
+        if not path.exists():
             return False
-        progress(f"removing {self._settings.sshd_drop_in}")
-        self._settings.sshd_drop_in.unlink()
+        progress(f"removing {path}")
+        path.unlink()
         self._pending.unlink(missing_ok=True)
         self.reload(progress)
         return True
@@ -168,23 +172,23 @@ class Sshd:
         pattern = name if port == 22 else f"[{name}]:{port}"
         return [f"{pattern} {key}" for key in self.host_keys()]
 
-    def _restore(self, before: str | None) -> None:
+    def _restore(self, path: Path, before: str | None) -> None:
         if before is None:
-            self._settings.sshd_drop_in.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         else:
-            write_atomically(self._settings.sshd_drop_in, before)
+            write_atomically(path, before)
         self._pending.unlink(missing_ok=True)
 
-    def _require_include(self) -> None:
+    def _require_include(self, drop_in: Path) -> None:
         text = read_small(self._config)
         if text is None:
             raise TerminalError(
                 f"there is no {self._config}", remedy="install openssh-server", reason="SshdNotIncluding"
             )
-        if not includes(text, self._settings.sshd_drop_in, self._config.parent):
-            pattern = self._settings.sshd_drop_in.parent / "*.conf"
+        if not includes(text, drop_in, self._config.parent):
+            pattern = drop_in.parent / "*.conf"
             raise TerminalError(
-                f"{self._config} does not read {self._settings.sshd_drop_in}",
+                f"{self._config} does not read {drop_in}",
                 remedy=f'make "Include {pattern}" its first line',
                 reason="SshdNotIncluding",
             )

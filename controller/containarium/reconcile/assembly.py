@@ -25,7 +25,7 @@ from containarium.host.lifecycle import Event, Lifecycle
 from containarium.host.lock import only_controller
 from containarium.host.logins import LoginCounter
 from containarium.host.machine import Machine
-from containarium.host.prepare import vault
+from containarium.host.prepare import conditions, vault
 from containarium.host.probe import SSHProbe
 from containarium.host.quotas import Quotas
 from containarium.host.servicemanager import ServiceManager
@@ -35,6 +35,8 @@ from containarium.plan.terms import Approval
 from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.daemon import Daemon
+from containarium.reconcile.hostkeeper import EVERY as HOST_EVERY
+from containarium.reconcile.hostkeeper import HostKeeper
 from containarium.reconcile.probing import Probing
 from containarium.reconcile.recipes import EVERY, Keeper, Telling
 from containarium.reconcile.recovery import Recovery
@@ -190,8 +192,16 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         ticks=time.monotonic,
         recovery=Recovery(host, seconds_since_boot, finished, thread_pool, _recovered(reporter)),
         probing=probing,
-        chores=Chores((*_chores(settings, reporter), Chore("images", EVERY, keeper.look)), partial(_done, reporter)).do,
+        chores=Chores(
+            (
+                *_chores(settings, reporter),
+                Chore("images", EVERY, keeper.look),
+                Chore("host", HOST_EVERY, _host_keeper(settings, controller).look),
+            ),
+            partial(_done, reporter),
+        ).do,
         revision=partial(revision, replace(settings, manifests=options.manifests)),
+        conditions=lambda: conditions.read(settings).conditions,
     )
     holder.append(daemon)
     if probing is not None:
@@ -216,6 +226,11 @@ def _chores(settings: HostSettings, reporter: Reporter) -> tuple[Chore, ...]:
         Chore("vault", 3600.0, lambda: "it follows what was changed here" if vault.follow(settings) else ""),
         Chore("logins", 120.0, count_logins),
     )
+
+
+def _host_keeper(settings: HostSettings, controller: Controller) -> HostKeeper:
+    name = os.uname().nodename.partition(".")[0].lower()
+    return HostKeeper(settings, name, lambda: controller.last.load, time.monotonic)
 
 
 def _done(reporter: Reporter, name: str, text: str, well: bool) -> None:

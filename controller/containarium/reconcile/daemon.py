@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from containarium.model.host import Host, RetryableError
+from containarium.model.status import Condition
 from containarium.plan.decision import Suspicion
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.preemption import stop_everybody
@@ -77,6 +78,7 @@ class Daemon:
         recovery: Recovery,
         probing: Probing | None = None,
         revision: Callable[[], Revision] = Revision,
+        conditions: Callable[[], tuple[Condition, ...]] = tuple,
         chores: Callable[[float], None] = lambda _clock: None,
         pools: Pools = thread_pool,
     ) -> None:
@@ -90,6 +92,7 @@ class Daemon:
         self._recovery = recovery
         self._probing = probing
         self._revision = revision
+        self._conditions = conditions
         self._chores = chores
         self._pools = pools
         self._born = f"{int(controller.last.started.timestamp()):x}"
@@ -244,6 +247,7 @@ class Daemon:
             snapshot,
             probes=self._probing.results if self._probing is not None else {},
             revision=self._revision(),
+            conditions=self._conditions(),
             preempted=self._preempted,
             recovered=self._recovery.seconds,
         )

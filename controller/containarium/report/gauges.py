@@ -10,7 +10,7 @@ from datetime import datetime
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from containarium.model.status import ConditionStatus
+from containarium.model.status import Condition, ConditionStatus
 from containarium.plan.conditions import (
     DRIFTED,
     READY,
@@ -46,6 +46,7 @@ class _State:
     blocked: dict[str, int] = field(default_factory=dict)
     revision: Revision = field(default_factory=Revision)
     expected: tuple[EnvironmentStatus, ...] = ()
+    host: tuple[Condition, ...] = ()
 
 
 class Gauges(Collector):
@@ -73,7 +74,8 @@ class Gauges(Collector):
         blocked: Counter[str] = Counter()
         for interlock in status.interlocks:
             blocked[interlock.reason] += len(interlock.environments)
-        self._state = _State(_numbers(snapshot, status, expected), conditions, blocked, status.revision, expected)
+        numbers = _numbers(snapshot, status, expected)
+        self._state = _State(numbers, conditions, blocked, status.revision, expected, status.conditions)
 
     def collect(self) -> Iterator[Metric]:
         """The families, all of them, whether or not they have samples at present."""
@@ -84,6 +86,7 @@ class Gauges(Collector):
                 family.add_metric((), state.numbers.get(name, 0.0))
             yield family
         yield _by_condition(state)
+        yield _of_host(state.host)
         blocked = GaugeMetricFamily(
             PREFIX + "prune_blocked", "Environments that would go away and are kept, by why.", labels=("reason",)
         )
@@ -173,6 +176,18 @@ def _by_condition(state: _State) -> GaugeMetricFamily:
     known += [(condition, ConditionStatus.TRUE.value) for condition in _CONDITIONS]
     for key in known:
         family.add_metric(key, state.conditions.get(key, 0))
+    return family
+
+
+def _of_host(conditions: tuple[Condition, ...]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        PREFIX + "host_condition",
+        "1 for the status that each step of the host's preparation has: True, False or Unknown.",
+        labels=("type", "status"),
+    )
+    for condition in conditions:
+        for status in ConditionStatus:
+            family.add_metric((condition.type, status.value), 1 if condition.status is status else 0)
     return family
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from containarium.model.status import IMAGE_BUILDING
+from containarium.model.status import IMAGE_BUILDING, Condition
 
 if TYPE_CHECKING:  # whoever only reads the status file does without the models, which take longer to load than it does
     from containarium.model.manifest import Load
@@ -103,6 +103,8 @@ class Snapshot:
     """What ended well since the pass before; only the closing sentence tells of it."""
     probes: Mapping[str, Probe] = field(default_factory=dict)
     revision: Revision = Revision()
+    conditions: tuple[Condition, ...] = ()
+    """How each step of the host's last preparation ended; empty where none has run since the boot."""
     preempted: str = ""
     """The spot notice that the host was given, in words; empty in ordinary times."""
     recovered: float | None = None

@@ -67,6 +67,7 @@ def build(snapshot: Snapshot, previous: Status | None, daemon: Daemon) -> Status
         last_success=snapshot.last_success,
         counts=_counts(found),
         revision=snapshot.revision,
+        conditions=snapshot.conditions,
         preempted=snapshot.preempted,
         recovered=snapshot.recovered,
         problems=_problems(plan) if plan is not None else (),

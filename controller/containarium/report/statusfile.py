@@ -120,6 +120,8 @@ class Status:
     last_success: datetime | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     revision: Revision = _NO_REVISION
+    conditions: tuple[Condition, ...] = ()
+    """Of the host itself: how each step of its last preparation ended."""
     preempted: str = ""
     recovered: float | None = None
     problems: tuple[ProblemStatus, ...] = ()
@@ -137,6 +139,7 @@ class Status:
             self.seen
             and not (self.last_pass.error or self.problems or self.revision.error)
             and all(interlock.reason in _PASSING for interlock in self.interlocks)
+            and all(condition.status is ConditionStatus.TRUE for condition in self.conditions)
             and not any(environment.wanting for environment in self.environments)
         )
 
@@ -215,6 +218,7 @@ def _status(data: dict[str, Any]) -> Status:
         last_success=_maybe(data, "last_success"),
         counts={str(key): int(number) for key, number in (data.get("counts") or {}).items()},
         revision=Revision(**{key: str(revision.get(key, "")) for key in ("applied", "tried", "error", "at")}),
+        conditions=tuple(_condition(condition) for condition in data.get("conditions", ())),
         preempted=str(data.get("preempted", "")),
         recovered=float(data["recovered"]) if data.get("recovered") is not None else None,
         problems=tuple(

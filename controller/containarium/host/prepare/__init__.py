@@ -16,9 +16,12 @@ from containarium.host.prepare import (
     disk,
     diskunits,
     kernel,
+    logs,
     network,
+    operators,
     packages,
     peerkey,
+    server,
     storage,
     undo,
     vault,
@@ -54,6 +57,9 @@ _STEPS: tuple[Part, ...] = (
     Part("peer key", peerkey.peer_key, ("boot disk",)),
     Part("sshd", access.sshd, ("boot disk", "group")),
     Part("fail2ban", access.fail2ban),
+    Part(operators.NAME, operators.admin_accounts),
+    Part(server.NAME, server.sshd_server, ("sshd",)),
+    Part(logs.NAME, logs.logs),
     Part("vault", vault.keep, ("boot disk", disk.NAME)),
 )
 """What is done, in this order. A part that fails stops those that need it, and nobody else."""

@@ -14,7 +14,7 @@ from containarium.host.files import read_small, write_atomically
 from containarium.host.firewall import Firewall
 from containarium.host.jumpaccount import is_ours
 from containarium.host.passwdlock import hold_pwd_lock, our_turn
-from containarium.host.prepare import disk, vault
+from containarium.host.prepare import disk, operators, vault
 from containarium.host.prepare.access import UNITS
 from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
 from containarium.host.prepare.receipt import Made, digest
@@ -202,6 +202,17 @@ def _drop_in(context: Context, _item: Made) -> str:
     return ""
 
 
+def _sshd_file(context: Context, item: Made) -> str:
+    Sshd(context.settings, context.run).remove(context.progress, Path(item.name))
+    return ""
+
+
+def _admin(context: Context, item: Made) -> str:
+    """Keys and sudo are taken back; the account, and what somebody has in it, stays."""
+    operators.withdraw(context, item.name)
+    return ""
+
+
 def _probe_key(context: Context, _item: Made) -> str:
     probekey.forget(context.settings)
     return ""
@@ -326,6 +337,8 @@ _HOW: dict[str, Callable[[Context, Made], str]] = {
     "vault": _vault,
     "nftables table": _table,
     "sshd drop-in": _drop_in,
+    "sshd file": _sshd_file,
+    "admin": _admin,
     "probe key": _probe_key,
     "group": _group,
     "incus setting": _incus_setting,

@@ -1,0 +1,55 @@
+"""sshd for everybody on this machine: no passwords, few attempts, and root only by key, or not at all.
+
+A drop-in of its own, whose name sorts before a cloud's: of what is said twice, sshd takes what it reads first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from containarium.host import homekeys
+from containarium.host.files import read_small
+from containarium.host.homekeys import Home
+from containarium.host.prepare import operators
+from containarium.host.prepare.steps import Context, Step
+from containarium.host.settings import HostSettings
+from containarium.host.sshd import Sshd
+
+NAME = "sshd server"
+ROOT_HOME = Path("/root")
+_FILE = "ssh/sshd_config.d/05-containarium-server.conf"
+
+
+def drop_in(settings: HostSettings) -> Path:
+    """Where it stands."""
+    return settings.etc / _FILE
+
+
+def directives(settings: HostSettings, root: Path = ROOT_HOME) -> dict[str, str]:
+    """What is to hold for everybody. Passwords stay as they are while nobody would get in without one."""
+    admins = operators.who_gets_in(settings)
+    found = {"MaxAuthTries": "3"}
+    if not admins and not homekeys.opens(Home(root, 0, 0)):
+        return found
+    return {
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "PermitRootLogin": "no" if admins else "prohibit-password",
+        **found,
+    }
+
+
+def sshd_server(context: Context, root: Path = ROOT_HOME) -> Step:
+    """Write the drop-in, have ``sshd -t`` accept the whole, reload. Raises TerminalError (SshdConfigRefused)."""
+    if context.spec is None:
+        return Step(NAME, False, "no Host manifest asks for it")
+    path, wanted = drop_in(context.settings), directives(context.settings, root)
+    text = "# Written by containarium: how everybody gets in. For changes, a file that sorts before this one.\n"
+    text += "".join(f"{keyword} {value}\n" for keyword, value in wanted.items())
+    before = read_small(path)
+    changed = Sshd(context.settings, context.run).put(path, text, context.progress)
+    if changed and before is None:
+        context.receipt.add("sshd file", str(path))
+    shut = "PasswordAuthentication" in wanted
+    warning = "" if shut else "passwords stay allowed: without one nobody would get in (name an admin with a key)"
+    return Step(NAME, changed, ", ".join(f"{keyword} {value}" for keyword, value in wanted.items()), warning)
