@@ -43,6 +43,7 @@ def promtool() -> Path:
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     """Give metrics that were told of everything that there can be."""
     from containarium.model.problem import Location, Problem
+    from containarium.model.status import Condition, ConditionStatus
     from containarium.report.certificates import CertificateDates
 
     site = Site(*(manifest(f"p{number}") for number in range(6)))
@@ -54,6 +55,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
         working={"p6": Work("create", "CreateInstance", NOW)},
         probes={"p0": Probe(NOW, 0.2), "p1": Probe(NOW, 4.0, "refused")},
         revision=Revision("aaa", "bbb", "x.yaml: no", NOW.isoformat()),
+        conditions=(Condition("DataDisk", ConditionStatus.FALSE, "DiskMissing"),),
         preempted="GCE takes it away",
         recovered=12.5,
     )

@@ -10,7 +10,7 @@ from containarium.host.command import Run
 from containarium.host.prepare import zfs
 from containarium.host.prepare.steps import MANAGED, Context, Step
 from containarium.model.host import HostError, TerminalError
-from containarium.model.hostmanifest import StorageDriver
+from containarium.model.hostmanifest import HostSpec, StorageDriver
 
 _GIB = 1 << 30
 _SMALLEST = 5
@@ -62,16 +62,16 @@ def loop_size(free: int) -> int | None:
     return size if size >= _SMALLEST else None
 
 
-def named_driver(context: Context) -> StorageDriver | None:
+def named_driver(spec: HostSpec | None) -> StorageDriver | None:
     """The driver that a Host manifest names; None where it leaves that to us."""
-    storage = context.spec.storage if context.spec is not None else None
+    storage = spec.storage if spec is not None else None
     if storage is None or (storage.disk is None and "driver" not in storage.model_fields_set):
         return None
     return storage.driver
 
 
 def _refuse_other(context: Context, driver: str) -> None:
-    wanted = named_driver(context)
+    wanted = named_driver(context.spec)
     if wanted is not None and wanted.value != driver:
         raise TerminalError(
             f"the pool {context.settings.pool} is {driver}, and {context.origin} says {wanted.value}",
@@ -82,7 +82,7 @@ def _refuse_other(context: Context, driver: str) -> None:
 
 def _choices(context: Context) -> list[tuple[str, dict[str, str], str]]:
     """Driver, configuration and words for each way to make it, the best first."""
-    folder, wanted = context.settings.incus_dir, named_driver(context)
+    folder, wanted = context.settings.incus_dir, named_driver(context.spec)
     if wanted is StorageDriver.ZFS:
         on_disk = context.spec is not None and context.spec.storage.disk is not None
         size = loop_size(shutil.disk_usage(folder).free)

@@ -12,7 +12,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from containarium.host.command import Completed
+from containarium.host.command import Completed, Run
 from containarium.host.files import read_small
 from containarium.host.prepare.blockdevice import LABEL, Contents
 from containarium.host.prepare.steps import Context
@@ -115,16 +115,16 @@ def settle(context: Context) -> bool:
         folder = context.settings.incus_dir
         context.run(["zfs", "create", "-o", f"mountpoint={folder}", "-o", "canmount=noauto", DATASET], timeout=_QUICK)
         changed = True
-    for name, wanted in wrong_properties(context).items():
+    for name, wanted in wrong_properties(context.run).items():
         tool, target = ("zpool", POOL) if name in POOL_PROPERTIES else ("zfs", POOL)
         changed |= context.run([tool, "set", f"{name}={wanted}", target], timeout=_QUICK, check=False).code == 0
     return changed
 
 
-def wrong_properties(context: Context) -> dict[str, str]:
+def wrong_properties(run: Run) -> dict[str, str]:
     """Properties that the pool does not have, with what they should be. ashift is for ever, and not among them."""
-    of_pool = _values(context, "zpool", [name for name in POOL_PROPERTIES if name != "ashift"])
-    of_data = _values(context, "zfs", list(PROPERTIES))
+    of_pool = _values(run, "zpool", [name for name in POOL_PROPERTIES if name != "ashift"])
+    of_data = _values(run, "zfs", list(PROPERTIES))
     wanted = {**POOL_PROPERTIES, **PROPERTIES}
     return {name: wanted[name] for name, value in {**of_pool, **of_data}.items() if value != wanted[name]}
 
@@ -155,8 +155,8 @@ def _exists(context: Context, dataset: str) -> bool:
     return context.run(["zfs", "list", "-H", "-o", "name", dataset], timeout=_QUICK, check=False).code == 0
 
 
-def _values(context: Context, tool: str, names: list[str]) -> dict[str, str]:
-    shown = context.run([tool, "get", "-H", "-p", "-o", "property,value", ",".join(names), POOL], timeout=_QUICK).out
+def _values(run: Run, tool: str, names: list[str]) -> dict[str, str]:
+    shown = run([tool, "get", "-H", "-p", "-o", "property,value", ",".join(names), POOL], timeout=_QUICK).out
     return {words[0]: words[1] for line in shown.splitlines() if len(words := line.split("\t")) == 2}
 
 
