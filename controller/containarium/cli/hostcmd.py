@@ -128,11 +128,14 @@ def manifest(context: typer.Context) -> None:
 
 
 @app.command("mount", hidden=True)
-def mount(context: typer.Context) -> None:
+def mount(
+    context: typer.Context,
+    wait: Annotated[float, typer.Option("--wait", min=0.0, help="Seconds in which it may still appear.")] = 60.0,
+) -> None:
     """Mount this host's data disk, as containarium-disk.service does before Incus starts. It makes nothing anew."""
     wired = wiring(context)
     wired.require_root("host mount")
-    say("The data disk is mounted." if wired.mount_disk(wired.settings, say) else "There is no data disk.")
+    say("The data disk is mounted." if wired.mount_disk(wired.settings, wait, say) else "There is no data disk.")
 
 
 def _settings(settings: HostSettings, subnet: str | None, declaration: Declaration) -> HostSettings:

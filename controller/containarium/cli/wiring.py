@@ -167,10 +167,10 @@ def _prepare(
     )
 
 
-def _mount_disk(settings: HostSettings, progress: Progress) -> bool:
+def _mount_disk(settings: HostSettings, wait: float, progress: Progress) -> bool:
     from containarium.host.prepare import mount_disk
 
-    return mount_disk(settings, progress=progress)
+    return mount_disk(settings, wait=wait, progress=progress)
 
 
 def _peer_key(settings: HostSettings) -> str:
@@ -281,7 +281,7 @@ class Wiring:
     host: Callable[[HostSettings], Host] = _machine
     host_keys: Callable[[HostSettings], HostKeys] = _host_keys
     prepare: Prepare = _prepare
-    mount_disk: Callable[[HostSettings, Progress], bool] = _mount_disk
+    mount_disk: Callable[[HostSettings, float, Progress], bool] = _mount_disk
     peer_key: Callable[[HostSettings], str] = _peer_key
     examine: Callable[[HostSettings], Sequence[Finding]] = _examine
     restorer: Callable[[HostSettings], Restore] = _restorer

@@ -109,12 +109,14 @@ def failure(steps: list[Step]) -> HostError | None:
     return next((step.error for step in steps if step.error is not None), None)
 
 
-def mount_disk(settings: HostSettings, *, progress: Progress = silent, run: command.Run = command.run) -> bool:
-    """At boot, before Incus: mount the data disk that this boot disk knows. Returns whether there is one.
+def mount_disk(
+    settings: HostSettings, *, wait: float = disk.WAIT, progress: Progress = silent, run: command.Run = command.run
+) -> bool:
+    """At boot, before Incus: mount the data disk that this boot disk knows, waiting ``wait`` seconds for it to appear.
 
-    Raises TerminalError, for instance DiskMissing; Incus does not start then.
+    Returns whether there is one. Raises TerminalError, for instance DiskMissing; Incus does not start then.
     """
-    return disk.remount(settings, _context(settings, progress, run, None))
+    return disk.remount(settings, _context(settings, progress, run, None), wait)
 
 
 def _mark(settings: HostSettings, *, declared: bool) -> None:

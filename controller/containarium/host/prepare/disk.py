@@ -15,6 +15,7 @@ from pathlib import Path
 from containarium.host.files import make_folder, read_small, write_atomically
 from containarium.host.prepare import blockdevice, zfs
 from containarium.host.prepare.blockdevice import LABEL, Contents
+from containarium.host.prepare.service import DISK_SERVICE
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.settings import HostSettings
 from containarium.model.host import TerminalError
@@ -48,12 +49,13 @@ class Mount:
     source: str
 
 
-def disk(context: Context, wait: float = WAIT) -> Step:
+def disk(context: Context, wait: float | None = None) -> Step:
     """Have the data disk where the manifest wants it. Raises TerminalError, and then nothing was written to any disk.
 
     DiskForeign, DiskInUse, DiskMissing, DiskReplaced: see the messages. DriverDiffers, DiskDiffers, DataOnBootDisk:
     what cannot change on a living host.
     """
+    wait = (0.0 if _given_up(context) else WAIT) if wait is None else wait
     known = read(context.settings)
     storage = context.spec.storage if context.spec is not None else None
     if storage is None or storage.disk is None:
@@ -123,6 +125,12 @@ def give_back(context: Context) -> str:
     return ""
 
 
+def _given_up(context: Context) -> bool:
+    """Whether this boot has waited for the disk already."""
+    failed = ["systemctl", "is-failed", "--quiet", DISK_SERVICE]
+    return context.systemd and context.run(failed, timeout=_QUICK, check=False).code == 0
+
+
 def _without(context: Context, known: Known | None, *, declared: bool, wait: float) -> Step:
     if known is None:
         return Step(NAME, False, "none is named: Incus' folder is on the boot disk")
@@ -149,16 +157,23 @@ def _have(context: Context, storage: Storage, known: Known | None, wait: float) 
     device = blockdevice.find(named, wait)
     if storage.driver is StorageDriver.ZFS and zfs.imported(context):
         _require_pool_on(context, device)
-        made = False
-    else:
-        made = _claim(context, storage.driver, blockdevice.contents(context.run, device), named, known)
-    _clear_folder(context)
+        clear_folder(context)
+        _mount(context, storage.driver, device)
+        return False, True
+    found = blockdevice.contents(context.run, device)
+    blank = _judge(context, storage.driver, found, named, known)
+    clear_folder(context)  # all that can be refused is refused before anything is written to a disk
+    if blank:
+        _make(context, storage.driver, device, named)
+    elif storage.driver is StorageDriver.ZFS:
+        zfs.take(context, found)
+        zfs.settle(context)
     _mount(context, storage.driver, device)
-    return made, True
+    return blank, True
 
 
-def _claim(context: Context, driver: StorageDriver, found: Contents, named: str, known: Known | None) -> bool:
-    """Take what is ours, make what is blank, refuse the rest. Returns whether it was made."""
+def _judge(context: Context, driver: StorageDriver, found: Contents, named: str, known: Known | None) -> bool:
+    """Whether the disk is blank, and nobody uses it; else it has to be ours. Raises TerminalError."""
     if not found.kind:
         if known is not None:
             raise TerminalError(
@@ -167,9 +182,8 @@ def _claim(context: Context, driver: StorageDriver, found: Contents, named: str,
                 reason="DiskReplaced",
             )
         blockdevice.require_unused(found.device)
-        _make(context, driver, found.device, named)
         return True
-    ours = {kind: driver for driver, kind in _KIND.items()}.get(found.kind)
+    ours = {kind: each for each, kind in _KIND.items()}.get(found.kind)
     if found.label != LABEL or ours is None:
         raise TerminalError(
             f"there is something on {named} that is not ours: {found.words}; it is left as it is",
@@ -182,9 +196,6 @@ def _claim(context: Context, driver: StorageDriver, found: Contents, named: str,
             remedy=f"write driver: {ours.value}",
             reason="DriverDiffers",
         )
-    if driver is StorageDriver.ZFS:
-        zfs.take(context, found)
-        zfs.settle(context)
     return False
 
 
@@ -246,7 +257,7 @@ def _identity(context: Context, named: str, driver: StorageDriver) -> str:
     return blockdevice.contents(context.run, str(Path(named).resolve())).uuid
 
 
-def _clear_folder(context: Context) -> None:
+def clear_folder(context: Context) -> None:
     """Nothing may vanish under a mount. What a socket unit of Incus left there is nothing.
 
     Raises TerminalError (DataOnBootDisk).
