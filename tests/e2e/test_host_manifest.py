@@ -102,7 +102,7 @@ def test_a_broken_manifest_changes_nothing(machine: Machine) -> None:
     )
     refused = machine.prepare(check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert f"{OWN}:5:18: spec.storage.disk" in refused.stderr
+    assert f"{OWN}:5:19: spec.storage.disk" in refused.stderr
     assert machine.host.run(["ls", "/etc/containarium", "/var/lib/containarium"], check=False).stdout.count("\n") == 2
 
 

@@ -120,13 +120,15 @@ def _read(folder: int, home: Home) -> bytes | None:
         return None
     except OSError as error:
         raise _odd(path, error.strerror or "it cannot be opened") from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid not in (home.uid, 0):
             raise _odd(path, "it is no plain file of theirs")
         if status.st_size > _LARGEST:
             raise _odd(path, f"it is larger than {_LARGEST >> 10} KiB")
-        return file.read(_LARGEST + 1)
+        return os.read(handle, _LARGEST + 1)
+    finally:
+        os.close(handle)
 
 
 def _replace(folder: int, home: Home, data: bytes) -> None:

@@ -115,7 +115,7 @@ def _ensure(context: Context, name: str, before: Iterable[str], sleep: Callable[
         return True
     if _ours(line) or name in before:
         return False
-    if files.member_of.get(name, frozenset()) & SUDO_GROUPS and line.uid != 0:
+    if files.member_of.get(name, frozenset()) & SUDO_GROUPS:
         return False
     raise TerminalError(
         f"the account {name} was there before and is in none of {', '.join(sorted(SUDO_GROUPS))}",

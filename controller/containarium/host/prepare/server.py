@@ -16,7 +16,7 @@ from containarium.host.settings import HostSettings
 from containarium.host.sshd import Sshd
 
 NAME = "sshd server"
-ROOT_HOME = Path("/root")
+ROOT = Home(Path("/root"), 0, 0)
 _FILE = "ssh/sshd_config.d/05-containarium-server.conf"
 
 
@@ -25,11 +25,11 @@ def drop_in(settings: HostSettings) -> Path:
     return settings.etc / _FILE
 
 
-def directives(settings: HostSettings, root: Path = ROOT_HOME) -> dict[str, str]:
+def directives(settings: HostSettings, root: Home = ROOT) -> dict[str, str]:
     """What is to hold for everybody. Passwords stay as they are while nobody would get in without one."""
     admins = operators.who_gets_in(settings)
     found = {"MaxAuthTries": "3"}
-    if not admins and not homekeys.opens(Home(root, 0, 0)):
+    if not admins and not homekeys.opens(root):
         return found
     return {
         "PasswordAuthentication": "no",
@@ -39,7 +39,7 @@ def directives(settings: HostSettings, root: Path = ROOT_HOME) -> dict[str, str]
     }
 
 
-def sshd_server(context: Context, root: Path = ROOT_HOME) -> Step:
+def sshd_server(context: Context, root: Home = ROOT) -> Step:
     """Write the drop-in, have ``sshd -t`` accept the whole, reload. Raises TerminalError (SshdConfigRefused)."""
     if context.spec is None:
         return Step(NAME, False, "no Host manifest asks for it")

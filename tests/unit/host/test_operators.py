@@ -1,0 +1,209 @@
+"""Admins: made, adopted, refused, withdrawn; and their keys, past whatever stands in their homes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from containarium.host import homekeys
+from containarium.host.command import Completed
+from containarium.host.homekeys import Home
+from containarium.host.incus import Incus
+from containarium.host.prepare import operators, server
+from containarium.host.prepare.receipt import Receipt
+from containarium.host.prepare.steps import Context
+from containarium.host.prepare.undo import undo
+from containarium.model.host import TerminalError, silent
+from containarium.model.manifest import Declaration
+from tests.builders import public_key
+from tests.unit.host.etcfiles import FakeRun, settings, write_etc
+from tests.unit.host.hosts import admin, declare
+
+
+class FakeTools(FakeRun):
+    """useradd that writes a line and a home; visudo that accepts."""
+
+    def __init__(self, root: Path, visudo: int = 0) -> None:
+        super().__init__(self._run)
+        self._root, self._visudo = root, visudo
+
+    def _run(self, args: list[str]) -> Completed:
+        if args[0] == "useradd":
+            add(self._root, args[-1], operators.COMMENT)
+        return Completed(self._visudo if args[0] == "visudo" else 0, "", "bad rule")
+
+
+def add(root: Path, name: str, comment: str = "", groups: str = "") -> Path:
+    """An account of this process's own user, with a home below the test's folder."""
+    home = root / "home" / name
+    home.mkdir(parents=True)
+    with (root / "etc" / "passwd").open("a") as passwd:
+        passwd.write(f"{name}:x:{os.getuid()}:{os.getgid()}:{comment}:{home}:/bin/bash\n")
+    if groups:
+        with (root / "etc" / "group").open("a") as group:
+            group.write(f"{groups}:x:4000:{name}\n")
+    return home
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Give a folder with account files, and sudo installed."""
+    write_etc(tmp_path)
+    (tmp_path / "etc" / "sudoers.d").mkdir()
+    return tmp_path
+
+
+def _context(root: Path, declaration: Declaration, run: FakeRun | None = None) -> Context:
+    host = settings(root)
+    receipt = Receipt(root / "state" / "prepared.json")
+    return Context(host, run or FakeTools(root), Incus(host), receipt, silent, False, declaration)
+
+
+def _sudoers(root: Path) -> list[str]:
+    file = root / "etc" / "sudoers.d" / "50-containarium"
+    return [line for line in file.read_text().splitlines() if not line.startswith("#")] if file.exists() else []
+
+
+def test_without_a_manifest_nobody_is_touched(root: Path) -> None:
+    run = FakeTools(root)
+    assert not operators.admin_accounts(_context(root, Declaration(), run)).changed
+    assert run.commands == []
+
+
+def test_who_is_missing_is_made_with_keys_and_sudo(root: Path) -> None:
+    context = _context(root, declare(root, admins=[admin("ops")]))
+    assert operators.admin_accounts(context).changed
+    assert _sudoers(root) == ["ops ALL=(ALL:ALL) NOPASSWD: ALL"]
+    assert operators.block(context.settings, "ops") == (public_key("ops"),)
+    file = root / "home" / "ops" / ".ssh" / "authorized_keys"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert not operators.admin_accounts(context).changed
+
+
+def test_lines_of_their_own_stay(root: Path) -> None:
+    own = f"{public_key('laptop')}\n"
+    (add(root, "ops", operators.COMMENT) / ".ssh").mkdir(mode=0o700)
+    file = root / "home" / "ops" / ".ssh" / "authorized_keys"
+    file.write_text(own)
+    operators.admin_accounts(_context(root, declare(root, admins=[admin("ops")])))
+    assert file.read_text().startswith(own)
+    operators.admin_accounts(_context(root, declare(root, admins=[])))
+    assert file.read_text() == own
+
+
+def test_whoever_is_not_named_any_more_loses_keys_and_sudo_and_keeps_the_account(root: Path) -> None:
+    operators.admin_accounts(_context(root, declare(root, admins=[admin("ops"), admin("vera")])))
+    step = operators.admin_accounts(_context(root, declare(root, admins=[admin("vera")])))
+    assert "keys of ops withdrawn" in step.detail
+    assert _sudoers(root) == ["vera ALL=(ALL:ALL) NOPASSWD: ALL"]
+    assert (root / "home" / "ops" / ".ssh" / "authorized_keys").read_text() == ""
+    assert "ops:" in (root / "etc" / "passwd").read_text()
+
+
+def test_an_account_that_has_sudo_is_adopted(root: Path) -> None:
+    add(root, "zoe", "Zoe", "google-sudoers")
+    operators.admin_accounts(_context(root, declare(root, admins=[admin("zoe")])))
+    assert _sudoers(root) == ["zoe ALL=(ALL:ALL) NOPASSWD: ALL"]
+
+
+def test_somebody_else_s_account_is_refused_and_the_others_are_served(root: Path) -> None:
+    home = add(root, "bob", "Bob")
+    context = _context(root, declare(root, admins=[admin("bob"), admin("ops")]))
+    with pytest.raises(TerminalError, match="bob was there before") as refused:
+        operators.admin_accounts(context)
+    assert refused.value.reason == "AdminRefused"
+    assert _sudoers(root) == ["ops ALL=(ALL:ALL) NOPASSWD: ALL"]
+    assert list(home.iterdir()) == []
+
+
+def test_rules_that_visudo_refuses_are_not_written(root: Path) -> None:
+    with pytest.raises(TerminalError) as refused:
+        operators.admin_accounts(_context(root, declare(root, admins=[admin("ops")]), FakeTools(root, visudo=1)))
+    assert refused.value.reason == "SudoersRefused"
+    assert _sudoers(root) == []
+
+
+def test_an_undone_preparation_leaves_the_account_without_our_keys(root: Path) -> None:
+    context = _context(root, declare(root, admins=[admin("ops")]))
+    operators.admin_accounts(context)
+    assert [step.warning for step in undo(context) if step.warning] == []
+    assert _sudoers(root) == []
+    assert operators.block(context.settings, "ops") is None
+    assert "ops:" in (root / "etc" / "passwd").read_text()
+
+
+# -- their homes
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Give an empty home of this process's own user."""
+    return Home(tmp_path, os.getuid(), os.getgid())
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(home: Home, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("root")
+    (home.path / ".ssh").symlink_to(elsewhere)
+    with pytest.raises(TerminalError) as refused:
+        homekeys.write(home, ("ssh-ed25519 AAAA",))
+    assert refused.value.reason == "OddKeysFile"
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder", "large"])
+def test_what_is_no_plain_file_of_theirs_is_left(home: Home, tmp_path: Path, kind: str) -> None:
+    (home.path / ".ssh").mkdir()
+    file, other = home.path / ".ssh" / "authorized_keys", tmp_path / "secret"
+    other.write_text("secret\n")
+    if kind == "link":
+        file.symlink_to(other)
+    elif kind == "hard link":
+        file.hardlink_to(other)
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(b"#" * (300 << 10))
+    with pytest.raises(TerminalError) as refused:
+        homekeys.write(home, ("ssh-ed25519 AAAA",))
+    assert refused.value.reason == "OddKeysFile"
+    assert other.read_text() == "secret\n"
+
+
+def test_what_was_left_half_written_is_replaced_and_not_followed(home: Home, tmp_path: Path) -> None:
+    (home.path / ".ssh").mkdir()
+    (home.path / ".ssh" / ".authorized_keys.containarium").symlink_to(tmp_path / "target")
+    assert homekeys.write(home, ("ssh-ed25519 AAAA",))
+    assert not (tmp_path / "target").exists()
+    assert homekeys.holds(home, ("ssh-ed25519 AAAA",))
+
+
+# -- sshd for everybody
+
+
+def test_passwords_stay_while_nobody_would_get_in_without_one(root: Path, tmp_path: Path) -> None:
+    context = _context(root, declare(root))
+    nobody = Home(tmp_path / "nobody", 0, 0)
+    assert server.directives(context.settings, nobody) == {"MaxAuthTries": "3"}
+
+
+def test_root_keeps_its_key_until_there_is_an_admin(root: Path) -> None:
+    context = _context(root, declare(root, admins=[admin("ops")]))
+    home = root / "roots"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "authorized_keys").write_text("# none yet\n")
+    operators.admin_accounts(context)
+    found = server.directives(context.settings, Home(home, os.getuid(), os.getgid()))
+    assert (found["PasswordAuthentication"], found["PermitRootLogin"]) == ("no", "no")
+
+
+def test_with_a_key_of_root_s_alone_root_gets_in_by_key(root: Path) -> None:
+    home = root / "roots"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "authorized_keys").write_text("ssh-ed25519 AAAA root\n")
+    owner = Home(home, os.getuid(), os.getgid())
+    found = server.directives(_context(root, declare(root)).settings, owner)
+    assert (found["PasswordAuthentication"], found["PermitRootLogin"]) == ("no", "prohibit-password")
