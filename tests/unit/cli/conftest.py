@@ -20,7 +20,7 @@ from containarium.host.figures import Figures
 from containarium.host.prepare import Step
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.host import Host, Progress, TerminalError
+from containarium.model.host import Host, Progress, RetryableError, TerminalError
 from containarium.model.manifest import Declaration
 from containarium.model.observed import Instance
 from containarium.model.recipe import Baked, Recipe
@@ -163,6 +163,10 @@ class Shell:
     """What ``host prepare`` was asked for."""
     declared: list[Declaration] = field(default_factory=list)
     """As what."""
+    runs: bool = False
+    """Whether another preparation runs, and does not end."""
+    has_disk: bool = False
+    peer_key: str = ""
     now: datetime = NOW
     recipes: FakeRecipes = field(default_factory=FakeRecipes)
     trailed: list[dict[str, Any]] = field(default_factory=list)
@@ -185,6 +189,8 @@ class Shell:
             host=self._host,
             host_keys=lambda _settings: self.keys,
             prepare=self._prepare,
+            mount_disk=lambda _settings, _wait, _progress: self.has_disk,
+            peer_key=lambda _settings: self.peer_key,
             examine=lambda _settings: self.findings,
             restorer=lambda _settings: self.restorer,
             recipes=lambda _settings: self.recipes,
@@ -226,6 +232,8 @@ class Shell:
     ) -> Sequence[Step]:
         self.prepared.append((settings, install))
         self.declared.append(declaration)
+        if self.runs:
+            raise RetryableError("another preparation of this host does not end", reason="PrepareRuns")
         progress("making the bridge")
         return self.steps
 

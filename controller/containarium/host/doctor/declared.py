@@ -10,6 +10,7 @@ from containarium.host import homekeys
 from containarium.host.aptsources import read_sources
 from containarium.host.doctor.finding import PREPARE, Finding, Patient, fail, ok, warn
 from containarium.host.files import read_small
+from containarium.host.homekeys import Home
 from containarium.host.prepare import conditions, disk, diskunits, logs, operators, server, storage, zfs
 from containarium.host.prepare.service import HOST_PATH, HOST_SERVICE, HOST_TIMER, folder
 from containarium.host.sshd import Sshd
@@ -131,14 +132,14 @@ def admin_accounts(patient: Patient) -> Iterator[Finding]:
         yield ok("admins", ", ".join(own.admins) or "the manifest names none")
 
 
-def sshd_for_all(patient: Patient) -> Iterator[Finding]:
+def sshd_for_all(patient: Patient, root: Home = server.ROOT) -> Iterator[Finding]:
     """What is to hold for everybody holds for root, and for somebody who is nobody in particular."""
     if _spec(patient) is None:
         return
     if not patient.root:
         yield warn("sshd for all", "what sshd applies can only be seen by root", _AS_ROOT)
         return
-    wanted = server.directives(patient.settings)
+    wanted = server.directives(patient.settings, root)
     asked = Sshd(patient.settings, patient.run)
     wrong = {}
     for account in ("root", *operators.granted(patient.settings)[:1]):
