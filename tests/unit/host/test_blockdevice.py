@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,12 +49,11 @@ def test_a_single_byte_at_either_end_is_somebody_s(image: Path, place: int) -> N
     ],
 )
 def test_a_file_system_is_told(image: Path, make: list[str], kind: str, label: str) -> None:
-    subprocess.run([*make, image], check=True, timeout=60, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+    command.run([*make, str(image)], timeout=60)
     found = _look(image)
     assert (found.kind, found.label) == (kind, label)
     assert found.uuid
-    wiped = ["wipefs", "-q", "-a", image]
-    subprocess.run(wiped, check=True, timeout=60, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+    command.run(["wipefs", "-q", "-a", str(image)], timeout=60)
     assert _look(image).kind == "data without a signature", "only its signature is gone"
 
 
@@ -102,5 +100,9 @@ def test_a_disk_that_does_not_appear_is_waited_for_and_given_up(tmp_path: Path) 
 
 def test_a_disk_that_appears_late_is_looked_at(tmp_path: Path) -> None:
     late = tmp_path / "late"
+
+    def appear(_seconds: float) -> None:
+        late.write_text("")
+
     with pytest.raises(TerminalError, match="is no disk"):
-        blockdevice.find(str(late), 60.0, lambda _seconds: late.write_text(""))
+        blockdevice.find(str(late), 60.0, appear)

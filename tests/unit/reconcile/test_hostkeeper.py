@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ class World:
         self.settings.runtime.mkdir()
         self.keeper = HostKeeper(self.settings, NAME, lambda: self.load, lambda: self.now)
 
-    def declare(self, **spec: object) -> str:
+    def declare(self, **spec: Any) -> str:
         """Have the manifests hold a Host of this name; returns the digest."""
         declaration = declare(self.root, **spec)
         self.load = Load(complete=True, hosts=declaration.hosts)

@@ -8,8 +8,9 @@ import pytest
 
 from containarium.model.manifest import Load
 from containarium.sources.directory import load
-from containarium.sources.ownhost import RefusedError, declaration, declared_by
+from containarium.sources.ownhost import RefusedError, declaration, declared_by, only_host
 
+EXAMPLES = Path(__file__).parents[3] / "examples" / "hosts"
 HEAD = "apiVersion: containarium.dev/v1\nkind: Host\n"
 ALICE = "apiVersion: containarium.dev/v1\nkind: Environment\nmetadata: {name: alice}\nspec: {sshKeys: [x]}\n"
 
@@ -112,3 +113,16 @@ def test_the_digest_is_of_what_is_meant(folder: Path) -> None:
     assert declaration(Load(complete=True), file, "jump-1").digest == before
     file.write_text(_host("jump-1", logs="{retention: 30d}"))
     assert declaration(Load(complete=True), file, "jump-1").digest != before
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_examples(file: Path) -> None:
+    """Each is the manifest of the machine that its file is named after, and names its schema for editors."""
+    assert only_host(file, file.stem).name == file.stem
+    first = file.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=../../schemas/host.schema.json"
+    assert (file.parent / first.partition("=")[2]).is_file()
+
+
+def test_there_are_examples() -> None:
+    assert list(EXAMPLES.glob("*.yaml"))
