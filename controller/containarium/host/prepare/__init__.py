@@ -91,7 +91,8 @@ def prepare(
     declaration = declaration or Declaration()
     context = _context(settings, progress, run, incus, declaration, install=install)
     parts = (*_STEPS, Part("service", units.service, ("boot disk",))) if service else _STEPS
-    make_folder(settings.runtime)
+    if make_folder(settings.runtime):
+        context.receipt.add("folder", str(settings.runtime))
     try:
         with locked(settings.runtime / "prepare.lock", patience):
             steps = carry_out(context, parts)

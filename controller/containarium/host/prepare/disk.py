@@ -15,7 +15,7 @@ from pathlib import Path
 from containarium.host.files import make_folder, read_small, write_atomically
 from containarium.host.prepare import blockdevice, zfs
 from containarium.host.prepare.blockdevice import LABEL, Contents
-from containarium.host.prepare.service import DISK_SERVICE
+from containarium.host.prepare.service import DISK_SERVICE, SERVICE
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.settings import HostSettings
 from containarium.model.host import TerminalError
@@ -71,6 +71,8 @@ def disk(context: Context, wait: float | None = None) -> Step:
     if now != known:
         _write(context, now)
     changed = made or mounted or now != known
+    if mounted and context.systemd:  # its sandbox was made without the folders on the disk
+        context.run(["systemctl", "try-restart", "--no-block", SERVICE], timeout=_QUICK, check=False)
     what = "made" if made else "mounted" if mounted else "there"
     return Step(NAME, changed, f"{storage.driver.value} on {storage.disk}: {what}")
 
@@ -174,15 +176,11 @@ def _have(context: Context, storage: Storage, known: Known | None, wait: float) 
 
 def _judge(context: Context, driver: StorageDriver, found: Contents, named: str, known: Known | None) -> bool:
     """Whether the disk is blank, and nobody uses it; else it has to be ours. Raises TerminalError."""
-    if not found.kind:
-        if known is not None:
-            raise TerminalError(
-                f"{named} is blank, and this host's data was on a disk with the id {known.uuid}",
-                remedy=f"attach that disk; only if it is lost for good: rm {context.settings.data_disk}",
-                reason="DiskReplaced",
-            )
+    if not found.kind and known is None:
         blockdevice.require_unused(found.device)
         return True
+    if not found.kind:
+        raise _replaced(context, f"{named} is blank", known)
     ours = {kind: each for each, kind in _KIND.items()}.get(found.kind)
     if found.label != LABEL or ours is None:
         raise TerminalError(
@@ -196,7 +194,17 @@ def _judge(context: Context, driver: StorageDriver, found: Contents, named: str,
             remedy=f"write driver: {ours.value}",
             reason="DriverDiffers",
         )
+    if known is not None and known.uuid and found.uuid and found.uuid != known.uuid:
+        raise _replaced(context, f"{named} is another host's data disk, with the id {found.uuid}", known)
     return False
+
+
+def _replaced(context: Context, what: str, known: Known | None) -> TerminalError:
+    return TerminalError(
+        f"{what}, and this host's data was on a disk with the id {known.uuid if known is not None else ''}",
+        remedy=f"attach that disk; only if it is lost for good: rm {context.settings.data_disk}",
+        reason="DiskReplaced",
+    )
 
 
 def _make(context: Context, driver: StorageDriver, device: str, named: str) -> None:
