@@ -16,7 +16,8 @@ from containarium.model.host import TerminalError
 from containarium.model.manifest import Load
 from containarium.sources.ownhost import RefusedError, declaration
 
-EVERY: Final = 10.0
+EVERY: Final = 0.0
+"""With each pass, since a manifest that changes makes one, and the next may be a minute away."""
 _AGAIN: Final = 900.0
 """Seconds after which it asks once more for what was not carried out."""
 
