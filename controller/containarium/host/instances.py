@@ -17,6 +17,7 @@ from containarium.model.action import AdoptInstance, CreateInstance, DeleteInsta
 from containarium.model.host import HostError, Progress, RetryableError, TerminalError, silent
 from containarium.model.observed import Instance, InstanceStatus
 from containarium.model.quantity import parse_bytes
+from containarium.plan.presence import PASSING_MARKS
 
 CREATE_TIMEOUT = 900.0
 """Seconds; an image may have to be unpacked first."""
@@ -116,6 +117,10 @@ class Instances:
         if action.reason == "grace period over" and not config.get(marks.RETIRED):
             raise RetryableError(
                 f"{action.instance} is not retired any more", remedy="it is looked at again", reason="Changed"
+            )
+        if action.reason == marks.OUT_OF_DATE and not any(mark in config for mark in PASSING_MARKS):
+            raise RetryableError(
+                f"{action.instance} is no old copy any more", remedy="it is looked at again", reason="Changed"
             )
         if config.get("security.protection.delete") == "true":
             raise TerminalError(

@@ -274,6 +274,7 @@ class DeleteAccount(AccountAction):
 
 ACTION_KINDS: tuple[type[Action], ...] = (
     CreateInstance,
+    FetchInstance,
     DeleteInstance,
     UpdateInstance,
     StartInstance,

@@ -42,6 +42,9 @@ LEAVING = PREFIX + "leaving"
 MOVED = PREFIX + "moved"
 """The host that the environment lives on now; this instance is what was left behind, retired."""
 
+OUT_OF_DATE = "out of date"
+"""Why an instance is deleted of which another host has the whole: one of the three marks above has to stand on it."""
+
 IMAGE_RECIPE = PREFIX + "recipe"
 """On a local image: the digest of what it was built from."""
 

@@ -8,7 +8,7 @@ from containarium.model import marks
 from containarium.model.action import Impact
 from containarium.model.observed import Observed
 from containarium.model.status import Condition, ConditionStatus
-from containarium.plan.decision import EnvironmentPlan, Plan, Verb
+from containarium.plan.decision import EnvironmentPlan, Place, Plan, Stand, Verb
 
 READY = "Ready"
 STALLED = "Stalled"
@@ -18,6 +18,7 @@ RESTART_REQUIRED = "RestartRequired"
 RECREATION_REQUIRED = "RecreationRequired"
 SUSPENDED = "Suspended"
 RETIRED = "Retired"
+LEFT_BEHIND = "LeftBehind"
 
 Conditions = tuple[Condition, ...]
 
@@ -43,6 +44,9 @@ def summarise(plan: Plan, observed: Observed) -> Mapping[str, Conditions]:
         found[name] = (_condition(READY, False, "Expired", "the date in its manifest is past (spec.expires)"),)
     for name in plan.retired:
         found[name] = tuple(_retired(name, observed))
+    for name, place in plan.places.items():
+        if place.stand not in (Stand.HERE, Stand.MOVING) and name not in plan.retired:
+            found[name] = (*_away(name, place, observed), *(c for c in found.get(name, ()) if c.type == RECONCILING))
     for problem in plan.problems:
         if problem.environment:
             found[problem.environment] = (
@@ -59,6 +63,7 @@ def _of_plan(plan: EnvironmentPlan) -> Iterator[Condition]:
     else:
         verb = {
             Verb.CREATE: "ToBeCreated",
+            Verb.MOVE: "ToBeMoved",
             Verb.ADOPT: "ToBeAdopted",
             Verb.RETIRE: "ToBeRetired",
             Verb.PRUNE: "ToBePruned",
@@ -73,6 +78,24 @@ def _of_plan(plan: EnvironmentPlan) -> Iterator[Condition]:
         fields = ", ".join(change.field for change in plan.notices if change.impact is impact)
         if fields:
             yield _condition(kind, True, kind, fields)
+
+
+_AWAY = {
+    Stand.ELSEWHERE: "Elsewhere",
+    Stand.LEFT_BEHIND: "Elsewhere",
+    Stand.LEAVING: "Leaving",
+    Stand.WAITING: "WaitingForPeer",
+}
+"""Reasons of environments that are not to run on this host, or of which nobody knows on which."""
+
+
+def _away(name: str, place: Place, observed: Observed) -> Iterator[Condition]:
+    yield Condition(READY, ConditionStatus.UNKNOWN, _AWAY[place.stand], place.message)
+    if place.stand is Stand.LEFT_BEHIND:
+        instance = observed.instances.get(marks.instance_name(name))
+        until = instance.config.get(marks.PRUNE_AFTER, "") if instance is not None else ""
+        message = f"the copy that was left here is kept until {until}" if until else "a copy was left here"
+        yield _condition(LEFT_BEHIND, True, "LeftBehind", message)
 
 
 def _why_suspended(name: str, observed: Observed) -> str:

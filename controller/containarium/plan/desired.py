@@ -84,8 +84,7 @@ def desire(manifest: Manifest, host: HostFacts, address: str) -> DesiredEnvironm
     groups = (SUDO_GROUP, DOCKER_GROUP) if spec.docker else (SUDO_GROUP,)
     packages = recipe(manifest).packages
     guest_keys = tuple(key.line for key in manifest.keys)
-    restriction = f'{_RESTRICT}permitopen="{address}:22" '
-    account_keys = tuple(restriction + line for line in guest_keys)
+    account_keys = account_lines(manifest, address)
     if host.probe_key:
         account_keys += (probe_line(address, host.probe_key),)
     parts = (spec.image, config, root, nic, spec.running, groups, packages, account_keys, _noted(manifest))
@@ -113,6 +112,11 @@ def recipe(manifest: Manifest) -> Recipe:
     spec = manifest.environment.spec
     packages = sorted({*BASE_PACKAGES, *(DOCKER_PACKAGES if spec.docker else ()), *spec.packages})
     return Recipe(spec.image, tuple(packages), spec.docker)
+
+
+def account_lines(manifest: Manifest, address: str) -> tuple[str, ...]:
+    """The lines that let a manifest's keys through the jump account, to port 22 of this address and nothing else."""
+    return tuple(f'{_RESTRICT}permitopen="{address}:22" {key.line}' for key in manifest.keys)
 
 
 def probe_line(address: str, key: str) -> str:

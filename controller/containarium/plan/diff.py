@@ -30,8 +30,7 @@ from containarium.plan.desired import AUTOSTART, NIC_DEVICE, PROTECTION, ROOT_DE
 from containarium.plan.door import is_open, mend_account
 from containarium.plan.enforce import enforce
 from containarium.plan.inside import mend_guest, persons_part, whole_guest
-
-_LEFTOVER_KEYS = ("volatile.apply_template", "volatile.last_state.power")
+from containarium.plan.presence import unstartable
 
 
 def diff(desired: DesiredEnvironment, observed: Observed, *, restart: bool = False) -> EnvironmentPlan:
@@ -73,18 +72,6 @@ def _verb(actions: list[Action], *, drift: bool) -> Verb:
         return Verb.NONE if drift else Verb.UPDATE
     repair = drift and any(change.drift for action in actions for change in action.changes)
     return Verb.REPAIR if repair else Verb.UPDATE
-
-
-def unstartable(instance: Instance) -> bool:
-    """A row that a killed creation left behind: never finished, never started, and it never will be.
-
-    Nobody can have data in it: it has no record of having been reached and no trace of a first start.
-    """
-    return (
-        marks.APPLIED not in instance.config
-        and instance.status is InstanceStatus.STOPPED
-        and not any(key in instance.config for key in _LEFTOVER_KEYS)
-    )
 
 
 def _create(desired: DesiredEnvironment, observed: Observed, *, half_born: bool) -> EnvironmentPlan:

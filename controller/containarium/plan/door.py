@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from containarium.model import marks
 from containarium.model.action import Action, Change, EnsureAccount, WriteAccountKeys
+from containarium.model.manifest import Manifest
 from containarium.model.observed import Account, Password
 from containarium.model.sshkey import SSHKey
 from containarium.plan.desired import DesiredEnvironment, is_probe_line
@@ -13,9 +14,9 @@ from containarium.plan.desired import DesiredEnvironment, is_probe_line
 _LISTED_KEYS = 5
 
 
-def fingerprints(desired: DesiredEnvironment) -> str:
+def fingerprints(manifest: Manifest) -> str:
     """The manifest's keys as a person compares them."""
-    return " ".join(key.fingerprint for key in desired.manifest.keys)
+    return " ".join(key.fingerprint for key in manifest.keys)
 
 
 def told(lines: tuple[str, ...] | None) -> str | None:
@@ -41,15 +42,22 @@ def is_open(account: Account | None) -> bool:
 def mend_account(
     desired: DesiredEnvironment, account: Account | None, *, drift: bool, finished: bool
 ) -> Iterator[Action]:
-    name = desired.name
+    lines, address = desired.account_keys, desired.address
+    yield from mend_door(desired.manifest, lines, address, account, drift=drift, finished=finished)
+
+
+def mend_door(
+    manifest: Manifest, lines: tuple[str, ...], address: str, account: Account | None, *, drift: bool, finished: bool
+) -> Iterator[Action]:
+    """The jump account with these lines, which lead to ``address``: here, or on another host."""
+    name = manifest.name
     changes = tuple(_account_changes(account, drift=drift, finished=finished))
     if changes:
         yield EnsureAccount(environment=name, account=name, changes=changes)
     keys = account.keys if account is not None else None
-    if keys != desired.account_keys:
-        after = f"{fingerprints(desired)} to {desired.address}:22"
-        change = Change("account.keys", told(keys), after, drift=drift)
-        yield WriteAccountKeys(environment=name, account=name, lines=desired.account_keys, changes=(change,))
+    if keys != lines:
+        change = Change("account.keys", told(keys), f"{fingerprints(manifest)} to {address}:22", drift=drift)
+        yield WriteAccountKeys(environment=name, account=name, lines=lines, changes=(change,))
 
 
 def _account_changes(account: Account | None, *, drift: bool, finished: bool) -> Iterator[Change]:

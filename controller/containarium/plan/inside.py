@@ -53,7 +53,7 @@ def persons_part(desired: DesiredEnvironment) -> Iterator[Action]:
         instance=instance,
         user=name,
         keys=desired.guest_keys,
-        changes=(Change("spec.sshKeys", None, fingerprints(desired)),),
+        changes=(Change("spec.sshKeys", None, fingerprints(desired.manifest)),),
     )
 
 
@@ -85,7 +85,7 @@ def mend_guest(desired: DesiredEnvironment, guest: Guest, *, drift: bool) -> Ite
             changes=user,
         )
     if guest.keys != desired.guest_keys:
-        change = Change("guest.keys", told(guest.keys), fingerprints(desired), drift=drift)
+        change = Change("guest.keys", told(guest.keys), fingerprints(desired.manifest), drift=drift)
         yield WriteGuestKeys(environment=name, instance=instance, user=name, keys=desired.guest_keys, changes=(change,))
     for service, enabled in (("docker", guest.docker or not desired.docker), ("ssh", guest.ssh)):
         if not enabled:

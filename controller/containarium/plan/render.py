@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from containarium.model.action import Change, Impact, RestartInstance
+from containarium.model.action import Change, FetchInstance, Impact, RestartInstance
 from containarium.plan.decision import EnvironmentPlan, Plan, Verb
 
 _SIGNS = {
     Verb.CREATE: "+",
+    Verb.MOVE: ">",
     Verb.ADOPT: "+",
     Verb.UPDATE: "~",
     Verb.REPAIR: "~",
@@ -20,6 +21,7 @@ _SIGNS = {
 }
 _TITLES = {
     Verb.CREATE: "will be created",
+    Verb.MOVE: "will be moved here",
     Verb.ADOPT: "will be adopted as it is",
     Verb.UPDATE: "will be updated",
     Verb.REPAIR: "has drifted and will be repaired",
@@ -67,7 +69,7 @@ def _environment(plan: EnvironmentPlan) -> Iterator[str]:
     yield f"  {_SIGNS[plan.verb]} {plan.name} {_TITLES[plan.verb]}{why}"
     if plan.actions and not plan.changes:
         yield "      = as declared, to be recorded"
-    now = any(isinstance(action, RestartInstance) for action in plan.actions)
+    now = any(isinstance(action, RestartInstance | FetchInstance) for action in plan.actions)
     for change in plan.changes:
         yield "      " + _change(change, restarted=now)
     for change in plan.notices:
@@ -138,6 +140,10 @@ def as_json(plan: Plan) -> dict[str, Any]:
             }
             for interlock in plan.interlocks
         ],
+        "places": {
+            name: {"stand": place.stand.value, "host": place.host, "address": place.address, "message": place.message}
+            for name, place in sorted(plan.places.items())
+        },
         "summary": summary(plan),
     }
 

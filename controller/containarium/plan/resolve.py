@@ -5,22 +5,26 @@ A manifest with a problem keeps its environment exactly as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
+from ipaddress import AddressValueError, IPv4Address
 
 from containarium.model import marks
 from containarium.model.environment import Environment
 from containarium.model.manifest import Manifest
-from containarium.model.observed import Account, HostFacts, Instance, InstanceStatus, Observed
+from containarium.model.observed import Account, HostFacts, Instance, Observed
 from containarium.model.problem import Problem
 from containarium.model.quantity import parse_bytes
 from containarium.plan import addresses
+from containarium.plan.addressbook import AddressBook, refuse
 from containarium.plan.adopt import obstacles_to_adoption
-from containarium.plan.desired import NIC_DEVICE, ROOT_DEVICE, DesiredEnvironment, desire
-
-_NEW = 2
-"""The weakest claim to an address: its manifest asks for one that it does not have."""
+from containarium.plan.decision import Interlock, Place, Stand, Suspicion, Verb
+from containarium.plan.desired import ROOT_DEVICE, desire
+from containarium.plan.fleet import NAMES, Decision, Fleet, Hold, Step
+from containarium.plan.placement import decide
+from containarium.plan.safety import heed
+from containarium.plan.terms import Approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,11 @@ class Resolution:
     expired: tuple[Manifest, ...]
     held_address: tuple[str, ...]
     """Environments that keep their present address until an admin allows the restart that a new one needs."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """Where there is a fleet: what is to be done on this host about each that stands, approvals heeded."""
+    away: tuple[Manifest, ...] = ()
+    """Those that stand and do not run here."""
+    interlocks: tuple[Interlock, ...] = ()
 
 
 def resolve(
@@ -46,31 +55,28 @@ def resolve(
     *,
     may_restart: Callable[[str], bool],
     claims: Mapping[str, str],
+    fleet: Fleet | None = None,
+    approved: frozenset[str | Approval] = frozenset(),
 ) -> Resolution:
     """Sort the manifests, refuse what must be refused, and give every other environment its address.
 
     ``may_restart`` says for which names an admin allows changes that need one (a new address for a running guest),
-    ``claims`` which addresses were promised to work that is under way.
+    ``claims`` which addresses were promised to work that is under way. ``fleet`` is None where no hosts are declared.
     """
-    left_alone = suspended_here(observed)
-    wanted: list[Manifest] = []
-    problems: list[Problem] = []
-    suspended: list[str] = []
-    elsewhere: list[str] = []
-    expired: list[Manifest] = []
-    for manifest in sorted(manifests, key=lambda m: m.name):
-        environment = manifest.environment
-        if environment.metadata.suspended or manifest.name in left_alone:
-            suspended.append(manifest.name)
-        elif _placed_elsewhere(environment, observed.host):
-            elsewhere.append(manifest.name)
-        elif environment.spec.expires is not None and environment.spec.expires < today:
-            expired.append(manifest)
-        elif problem := conflict(manifest, observed) or _shrinking(manifest, observed):
-            problems.append(problem)
+    sorted_out = _sort_out(manifests, observed, today, fleet)
+    decisions, interlocks = heed(sorted_out.decisions, approved)
+    wanted, away, problems = list(sorted_out.wanted), list[Manifest](), list(sorted_out.problems)
+    for manifest in sorted_out.standing:
+        decision = decisions[manifest.name]
+        runs_here = decision.step in (Step.SETTLE, Step.FETCH, Step.REMAKE)
+        refused = _not_placeable(manifest, decision) or _account_conflict(manifest, observed)
+        if runs_here:
+            refused = refused or conflict(manifest, observed) or _shrinking(manifest, observed)
+        if refused is not None:
+            problems.append(refused)
         else:
-            wanted.append(manifest)
-    book = _AddressBook(wanted, observed, may_restart, claims)
+            (wanted if runs_here else away).append(manifest)
+    book = AddressBook(wanted, observed, may_restart, claims)
     settled: list[tuple[Manifest, str]] = []
     for manifest in wanted:
         result = book.settle(manifest)
@@ -83,11 +89,51 @@ def resolve(
     return Resolution(
         settled=tuple(settled),
         problems=tuple(sorted(problems)),
-        suspended=tuple(suspended),
-        elsewhere=tuple(elsewhere),
-        expired=tuple(expired),
+        suspended=tuple(sorted_out.suspended),
+        elsewhere=tuple(sorted_out.elsewhere),
+        expired=tuple(sorted_out.expired),
         held_address=tuple(book.held),
+        decisions=decisions,
+        away=tuple(away),
+        interlocks=interlocks,
     )
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The manifests by what is to be done about them at all. ``standing`` are those whose host is to be decided."""
+
+    wanted: list[Manifest] = field(default_factory=list)
+    standing: list[Manifest] = field(default_factory=list)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    suspended: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    expired: list[Manifest] = field(default_factory=list)
+
+
+def _sort_out(manifests: Sequence[Manifest], observed: Observed, today: date, fleet: Fleet | None) -> _Sorted:
+    left_alone = suspended_here(observed)
+    found = _Sorted()
+    for manifest in sorted(manifests, key=lambda m: m.name):
+        environment = manifest.environment
+        if environment.metadata.suspended or manifest.name in left_alone:
+            found.suspended.append(manifest.name)
+        elif fleet is None and _placed_elsewhere(environment, observed.host):
+            found.elsewhere.append(manifest.name)
+        elif environment.spec.expires is not None and environment.spec.expires < today:
+            found.expired.append(manifest)
+        elif fleet is not None:
+            found.standing.append(manifest)
+            found.decisions[manifest.name] = decide(fleet, manifest)
+        elif problem := conflict(manifest, observed) or _shrinking(manifest, observed):
+            found.problems.append(problem)
+        elif _lives_on_another_host(manifest.name, observed):
+            found.standing.append(manifest)
+            found.decisions[manifest.name] = _not_ours()
+        else:
+            found.wanted.append(manifest)
+    return found
 
 
 def owned_account(account: Account) -> bool:
@@ -109,7 +155,7 @@ def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
     name = manifest.name
     instance = observed.instances.get(marks.instance_name(name))
     if instance is not None and instance.config.get(marks.ENVIRONMENT) != name and not _adopts(manifest, instance):
-        return _refuse(
+        return refuse(
             manifest,
             "metadata.name",
             f"an Incus instance {instance.name!r} exists and is not ours",
@@ -117,16 +163,27 @@ def conflict(manifest: Manifest, observed: Observed) -> Problem | None:
             'annotation containarium.dev/adopt: "true"',
             "Conflict",
         )
-    account = observed.accounts.get(name)
-    if account is not None and not owned_account(account):
-        return _refuse(
-            manifest,
-            "metadata.name",
-            f"an account {name!r} (uid {account.uid}) exists on the host and is not ours",
-            _way_out(account),
-            "Conflict",
-        )
-    return None
+    return _account_conflict(manifest, observed)
+
+
+def _account_conflict(manifest: Manifest, observed: Observed) -> Problem | None:
+    account = observed.accounts.get(manifest.name)
+    if account is None or owned_account(account):
+        return None
+    return refuse(
+        manifest,
+        "metadata.name",
+        f"an account {manifest.name!r} (uid {account.uid}) exists on the host and is not ours",
+        _way_out(account),
+        "Conflict",
+    )
+
+
+def _not_placeable(manifest: Manifest, decision: Decision) -> Problem | None:
+    refused = decision.refused
+    if refused is None:
+        return None
+    return refuse(manifest, "spec.placement.host", refused.message, refused.remedy, refused.reason)
 
 
 def _adopts(manifest: Manifest, instance: Instance) -> bool:
@@ -141,7 +198,7 @@ def _not_adoptable(manifest: Manifest, address: str, observed: Observed) -> Prob
     obstacles = obstacles_to_adoption(desire(manifest, observed.host, address), instance)
     if not obstacles:
         return None
-    return _refuse(
+    return refuse(
         manifest,
         "metadata.annotations",
         f"{instance.name} is not adopted: {', '.join(obstacles)} cannot change while it runs",
@@ -169,7 +226,7 @@ def _shrinking(manifest: Manifest, observed: Observed) -> Problem | None:
             return None
     except ValueError:  # a spelling of Incus' own that nobody knows here: Incus itself refuses to shrink
         return None
-    return _refuse(
+    return refuse(
         manifest,
         "spec.resources.disk",
         f"the disk has {size} and cannot shrink to {disk}",
@@ -183,139 +240,19 @@ def _placed_elsewhere(environment: Environment, host: HostFacts) -> bool:
     return placement is not None and bool(placement.host) and placement.host != host.name
 
 
-def _refuse(manifest: Manifest, field: str, message: str, remedy: str, reason: str) -> Problem:
-    return Problem(manifest.origin.locate(field), field, message, remedy, reason, manifest.name)
+def _lives_on_another_host(name: str, observed: Observed) -> bool:
+    """Whether its jump account leads out of this host's subnet, as those of a fleet do, and nothing of it is here."""
+    promised = addresses.promised(observed, name)
+    if promised is None or marks.instance_name(name) in observed.instances:
+        return False
+    try:
+        return IPv4Address(promised) not in observed.host.subnet.network
+    except AddressValueError:
+        return False
 
 
-def _claim(manifest: Manifest, present: str | None) -> int:
-    """How strong its claim to an address is; 0 is the strongest."""
-    declared = manifest.environment.spec.network.ipv4
-    return 1 if declared is None else 0 if str(declared) == present else _NEW
-
-
-class _AddressBook:
-    """Hands out addresses: the manifest's word first, then what an environment already has, then a free one."""
-
-    def __init__(
-        self,
-        wanted: Sequence[Manifest],
-        observed: Observed,
-        may_restart: Callable[[str], bool],
-        claims: Mapping[str, str],
-    ) -> None:
-        self._observed = observed
-        self._host = observed.host
-        self._may_restart = may_restart
-        self._claims = claims
-        self.held: list[str] = []
-        names = {manifest.name for manifest in wanted}
-        self._taken = addresses.taken(observed, names)
-        for name, claimed in claims.items():
-            if name not in names:
-                self._taken.setdefault(claimed, marks.instance_name(name))
-        present = {m.name: address for m in wanted if (address := self._present(m.name))}
-        self._pinned: dict[str, str] = {}
-        # Whoever has the address that its manifest asks for comes first, then who keeps one, then who asks for a new
-        # one: an address that is about to be given up is still in use while this pass acts.
-        ranked = sorted(wanted, key=lambda m: _claim(m, present.get(m.name)))
-        for manifest in ranked:
-            if _claim(manifest, present.get(manifest.name)) < _NEW:
-                self._pin(manifest)
-        for name, address in present.items():
-            self._taken.setdefault(address, marks.instance_name(name))
-        for manifest in ranked:
-            if manifest.name not in self._pinned:
-                self._pin(manifest)
-        self._used = set(self._taken)
-        self._free: Iterator[str] = addresses.free(self._host.subnet, self._used)
-
-    def settle(self, manifest: Manifest) -> str | Problem:
-        """The address that an environment gets, or why there is none."""
-        declared = manifest.environment.spec.network.ipv4
-        if declared is None:
-            address = self._pinned.get(manifest.name) or next(self._free, None)
-            if address is None:
-                return _refuse(
-                    manifest,
-                    "spec.network.ipv4",
-                    f"the bridge's subnet {self._host.subnet.network} has no free address left",
-                    "retire environments or give the bridge a larger subnet",
-                    "SubnetFull",
-                )
-            self._used.add(address)
-            return address
-        problem = self._unusable(manifest, str(declared))
-        if problem is not None:
-            return problem
-        address = str(declared)
-        self._used.add(address)
-        present = addresses.pinned(self._observed, manifest.name)
-        if present is None or present == address or not self._must_wait(desire(manifest, self._host, address)):
-            return address
-        self.held.append(manifest.name)
-        return present
-
-    def _present(self, name: str) -> str | None:
-        """What it has, or was promised by work that is under way and cannot be seen yet."""
-        instance = self._observed.instances.get(marks.instance_name(name))
-        if instance is not None and marks.ENVIRONMENT not in instance.config:  # about to be adopted
-            return instance.devices.get(NIC_DEVICE, {}).get("ipv4.address")
-        return addresses.pinned(self._observed, name) or self._claims.get(name)
-
-    def _pin(self, manifest: Manifest) -> None:
-        address = self._kept(manifest)
-        if address is not None:
-            self._pinned[manifest.name] = address
-            self._taken.setdefault(address, marks.instance_name(manifest.name))
-
-    def _kept(self, manifest: Manifest) -> str | None:
-        declared = manifest.environment.spec.network.ipv4
-        if declared is not None:
-            return str(declared)
-        address = self._before_drift(manifest) or self._present(manifest.name)
-        if address is None or not addresses.usable(self._host.subnet, address):
-            return None
-        if address not in self._taken:
-            return address
-        # Somebody was given the same address. A running guest keeps what it has: Incus refuses the other one's start.
-        instance = self._observed.instances.get(marks.instance_name(manifest.name))
-        return address if instance is not None and instance.status is InstanceStatus.RUNNING else None
-
-    def _before_drift(self, manifest: Manifest) -> str | None:
-        """Where somebody changed the NIC behind our back: the address with which all was as declared."""
-        instance = self._observed.instances.get(marks.instance_name(manifest.name))
-        promised = addresses.promised(self._observed, manifest.name)
-        if instance is None or promised is None or promised in self._taken:
-            return None
-        if promised == instance.devices.get(NIC_DEVICE, {}).get("ipv4.address"):
-            return None
-        reached = instance.config.get(marks.APPLIED) == desire(manifest, self._host, promised).digest
-        return promised if reached else None
-
-    def _unusable(self, manifest: Manifest, address: str) -> Problem | None:
-        subnet = self._host.subnet
-        if not addresses.usable(subnet, address):
-            return _refuse(
-                manifest,
-                "spec.network.ipv4",
-                f"{address} is not an address that a guest can have in {subnet.network}",
-                f"write one between {subnet.network[1]} and {subnet.network[-2]} other than {subnet.ip}",
-                "AddressInvalid",
-            )
-        holder = self._taken.get(address)
-        if holder is not None and holder != marks.instance_name(manifest.name):
-            return _refuse(
-                manifest,
-                "spec.network.ipv4",
-                f"{address} is in use by {holder}",
-                "write another address, or leave the field out to have one chosen",
-                "AddressInUse",
-            )
-        return None
-
-    def _must_wait(self, desired: DesiredEnvironment) -> bool:
-        instance = self._observed.instances.get(desired.instance)
-        if instance is None or instance.status is not InstanceStatus.RUNNING or self._may_restart(desired.name):
-            return False
-        drifted = instance.config.get(marks.APPLIED) == desired.digest
-        return not drifted and instance.devices.get(NIC_DEVICE, {}).get("ipv4.address") is not None
+def _not_ours() -> Decision:
+    """Without any Host manifest nobody knows the host that has it."""
+    message = f"the jump account of {NAMES} leads to another host, and no hosts are declared"
+    hold = Hold(Suspicion.NOT_DECLARED, message, "put the Host manifests back", Verb.CREATE)
+    return Decision(Place(Stand.WAITING, message="no hosts are declared"), Step.KEEP, hold=hold, then=Step.SETTLE)

@@ -42,7 +42,7 @@ class Departure:
     account: Account | None
     orphan_keys: bool
     foreign_account: bool
-    """Somebody else has an account of this name by now: it stays as it is."""
+    """The account of this name is somebody else's by now, or leads to another host: it stays as it is."""
     deletion: str
     reworded: bool
     """Its manifest, which has expired, says by now that it goes otherwise than its instance says."""
@@ -56,14 +56,28 @@ class Departure:
 
         A date before its creation does not count: it is of a clock that had not been set yet, and so is the other one.
         Neither does a date without the locked account that goes with it: it came with a restored backup or a disk from
-        elsewhere, and the data gets a grace period of its own.
+        elsewhere, and the data gets a grace period of its own. What was left behind at a move has the date of the move,
+        and its account leads to where it lives.
         """
+        moved = self.instance is not None and marks.MOVED in self.instance.config
+        if moved and self.account is not None and not self.account.expired:
+            return False
         if self.account is None and not self.foreign_account:
             return False
         since = self.instance.config.get(marks.RETIRED, "") if self.instance is not None else ""
         created = _moment(self.instance.created_at) if self.instance is not None else None
         retired = _moment(since)
         return bool(since) and not (created and retired and retired < created)
+
+    def dates(self, now: datetime, since: datetime | None = None) -> dict[str, str]:
+        """What is written down when it is retired."""
+        rule = policy(self.deletion)
+        until = "" if rule.keep else _stamp(_later(since or now, rule.grace))
+        config = {marks.RETIRED: _stamp(since or now), marks.PRUNE_AFTER: until, marks.DELETION: self.deletion}
+        # What was never finished must not look finished when it comes back.
+        if self.instance is not None and marks.APPLIED in self.instance.config:
+            config[marks.APPLIED] = REACHED_RETIRED
+        return config
 
     def went_after(self, moment: datetime) -> bool:
         """Whether it was retired after that moment."""
@@ -124,6 +138,25 @@ def _departure(name: str, observed: Observed, manifest: Manifest | None) -> Depa
     )
 
 
+def left_behind(name: str, instance: Instance, why: str, manifest: Manifest | None = None) -> Departure:
+    """What stays on a host when an environment has moved: an instance alone, for its account leads to where it lives.
+
+    ``manifest`` says how it goes; None: as it stands on the instance.
+    """
+    deletion = deletion_mark(manifest) if manifest is not None else instance.config.get(marks.DELETION, "")
+    return Departure(
+        name=name,
+        instance=instance,
+        account=None,
+        orphan_keys=False,
+        foreign_account=True,
+        deletion=deletion or _DEFAULT_DELETION,
+        reworded=False,
+        protect=False,
+        why=why,
+    )
+
+
 def _to_be_protected(manifest: Manifest, instance: Instance | None) -> bool:
     asked = manifest.environment.spec.deletion.protect
     return bool(asked) and instance is not None and not _shielded(instance)
@@ -162,15 +195,8 @@ def _rest(departure: Departure, now: datetime) -> Iterator[Action]:
     changes: list[Change] = []
     since = _moment(instance.config.get(marks.RETIRED, "")) if departure.retired else None
     if not departure.retired or departure.reworded:
-        rule = policy(departure.deletion)
-        until = "" if rule.keep else _stamp(_later(since or now, rule.grace))
-        config |= {
-            marks.RETIRED: _stamp(since or now),
-            marks.PRUNE_AFTER: until,
-            marks.DELETION: departure.deletion,
-        }
-        if marks.APPLIED in instance.config:  # what was never finished must not look finished when it comes back
-            config[marks.APPLIED] = REACHED_RETIRED
+        config |= departure.dates(now, since)
+        until = config[marks.PRUNE_AFTER]
         changes.append(Change("retired", None, f"data kept until {until}" if until else "data kept"))
     if departure.protect:
         config[PROTECTION] = "true"

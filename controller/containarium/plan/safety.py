@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from containarium.model.manifest import Load
-from containarium.plan.decision import Interlock, Suspicion
+from containarium.plan.decision import Interlock, Suspicion, Verb
+from containarium.plan.fleet import NAMES, Decision, Hold
 from containarium.plan.terms import Approval, Doubt
 
 BUDGET_SHARE = 0.2
@@ -51,6 +53,37 @@ def over_budget(
         tuple(sorted(names)),
         wanted,
     )
+
+
+def heed(
+    decisions: dict[str, Decision], approved: frozenset[str | Approval]
+) -> tuple[dict[str, Decision], tuple[Interlock, ...]]:
+    """The decisions with what an admin has approved let go, and what holds the others back."""
+    groups: dict[Hold, list[str]] = {}
+    for name, decision in decisions.items():
+        if decision.hold is not None:
+            groups.setdefault(decision.hold, []).append(name)
+    interlocks: list[Interlock] = []
+    for hold, names in groups.items():
+        held = [name for name in names if hold.verb is None or not _approved(hold.verb, names, name, approved)]
+        for name in set(names).difference(held):
+            decisions[name] = replace(decisions[name], step=decisions[name].then, hold=None)
+        if held:
+            interlocks.append(_interlock(hold, tuple(sorted(held))))
+    return decisions, tuple(interlocks)
+
+
+def _approved(verb: Verb, names: Sequence[str], name: str, approved: frozenset[str | Approval]) -> bool:
+    return digest(verb, names) in approved or any(
+        isinstance(known, Approval) and known.verb == verb and name in known.environments for known in approved
+    )
+
+
+def _interlock(hold: Hold, names: tuple[str, ...]) -> Interlock:
+    wanted = digest(hold.verb, names) if hold.verb is not None else ""
+    what = "make it anew without its data" if hold.verb is Verb.CREATE else "go on with what there is"
+    remedy = f"{hold.remedy}, or {what}: containarium approve {wanted}" if wanted else hold.remedy
+    return Interlock(hold.reason, hold.message.replace(NAMES, ", ".join(names)), remedy, names, wanted)
 
 
 def unsure(load: Load, names: Sequence[str], doubts: Sequence[Doubt] = ()) -> Interlock | None:
