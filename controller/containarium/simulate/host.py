@@ -22,6 +22,7 @@ from containarium.model.action import (
     EnableService,
     EnforceLimits,
     EnsureAccount,
+    FetchInstance,
     InstallPackages,
     InstanceAction,
     LockAccount,
@@ -40,6 +41,7 @@ from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
 from containarium.simulate import accounts, guests, incus, limits
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
+from containarium.simulate.fetching import Neighbours, fetch
 from containarium.simulate.world import World
 
 STEP_SECONDS = 0.01
@@ -49,8 +51,16 @@ STEP_SECONDS = 0.01
 class SimulatedHost:
     """A ``Host`` in memory. After a ``Crash``, a new one over the same world is the controller's next life."""
 
-    def __init__(self, world: World, faults: Faults = no_faults, *, step_seconds: float = STEP_SECONDS) -> None:
+    def __init__(
+        self,
+        world: World,
+        faults: Faults = no_faults,
+        *,
+        step_seconds: float = STEP_SECONDS,
+        neighbours: Neighbours | None = None,
+    ) -> None:
         self.world = world
+        self._neighbours = neighbours
         self._faults = faults
         self._step_seconds = step_seconds
         self._cancelled = False
@@ -74,8 +84,10 @@ class SimulatedHost:
         return self.world.doubts
 
     def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
-        """What the world was told that the others say."""
+        """What the others say; where there are none, what the world was told that they do."""
         own = self.world.facts.name
+        if self._neighbours is not None:
+            return self._neighbours.peers(own, hosts)
         return {host.name: self.world.peers.get(host.name, Peer(host.name)) for host in hosts if host.name != own}
 
     def cancel(self) -> None:
@@ -88,7 +100,7 @@ class SimulatedHost:
 
     def execute(self, action: Action, progress: Progress = silent) -> None:
         """Carry out one action, sub-step by sub-step."""
-        steps = _steps(self.world, action)
+        steps = _steps(self.world, action, self._neighbours)
         while True:
             with self.world.lock:
                 step = next(steps, None)
@@ -130,7 +142,7 @@ def _ours(world: World, action: InstanceAction) -> Instance | None:
     return instance
 
 
-def _steps(world: World, action: Action) -> Iterator[str]:
+def _steps(world: World, action: Action, neighbours: Neighbours | None) -> Iterator[str]:
     """The sub-steps of an action, ownership checked before each of them."""
     if not isinstance(action, InstanceAction):
         yield from _account_steps(world, action)
@@ -139,7 +151,8 @@ def _steps(world: World, action: Action) -> Iterator[str]:
         yield from _adopt(world, action)
         return
     _ours(world, action)
-    for step in _instance_steps(world, action):
+    steps = fetch(world, action, neighbours) if isinstance(action, FetchInstance) else _instance_steps(world, action)
+    for step in steps:
         yield step
         _ours(world, action)
 
@@ -173,9 +186,10 @@ def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
     match action:
         case CreateInstance():
             yield from _create(world, action)
-        case DeleteInstance():
+        case DeleteInstance(reason=reason):
             if world.instance(name) is not None:
                 incus.check_protection(world.instances[name])
+                incus.check_reason(world.instances[name], reason)
                 if world.instances[name].status is not InstanceStatus.STOPPED:
                     yield "stopping the instance by force"
                     incus.stop(world, name)

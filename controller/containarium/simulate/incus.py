@@ -12,6 +12,7 @@ from containarium.model.host import RetryableError, TerminalError, WaitingError
 from containarium.model.observed import Enforcement, Guest, Instance, InstanceStatus, Password
 from containarium.model.quantity import parse_bytes
 from containarium.model.recipe import Recipe
+from containarium.plan.presence import PASSING_MARKS
 from containarium.simulate.inside import IMAGES, PROVIDES, REMOTES, Image, Inside
 from containarium.simulate.world import World
 
@@ -237,6 +238,12 @@ def check_protection(instance: Instance) -> None:
             remedy=f"take the protection away (incus config unset {instance.name} {PROTECTION})",
             reason="Protected",
         )
+
+
+def check_reason(instance: Instance, reason: str) -> None:
+    """Refuse to delete what has changed since that was decided."""
+    if reason == marks.OUT_OF_DATE and not any(mark in instance.config for mark in PASSING_MARKS):
+        raise RetryableError(f"{instance.name} is no old copy any more", remedy="look again", reason="Changed")
 
 
 def _mac(name: str) -> str:

@@ -32,6 +32,8 @@ class Inside:
     memory: int = 32 * MIB
     disk: int = 300 * MIB
     silent: bool = False
+    content: int = 0
+    """What the person has made so far: the number of the last thing. A copy has what there was when it was made."""
 
 
 IMAGES: Mapping[str, Image] = {
