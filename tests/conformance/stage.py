@@ -85,6 +85,9 @@ class Person:
     def delete(self) -> DeleteInstance:
         return DeleteInstance(environment=self.name, instance=self.instance, reason="conformance")
 
+    def delete_old_copy(self) -> DeleteInstance:
+        return DeleteInstance(environment=self.name, instance=self.instance, reason=marks.OUT_OF_DATE)
+
     def start(self) -> StartInstance:
         return StartInstance(environment=self.name, instance=self.instance)
 
