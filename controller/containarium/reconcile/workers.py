@@ -21,11 +21,16 @@ SLOW = 6
 QUICK = 8
 """Environments that may be repaired at the same time, besides."""
 
+FETCHED = 2
+"""Environments that may be fetched from other hosts at the same time, besides: each may take many minutes."""
+
 PATIENCE = 10.0
 """Seconds that cancelled work has to come to a halt in."""
 
 _SLOW_ACTIONS = (act.CreateInstance, act.InstallPackages, act.BackupInstance, act.DeleteInstance)
 Pools = Callable[[int, str], Executor]
+HANDS: Mapping[str, int] = {"quick": QUICK, "slow": SLOW, "fetch": FETCHED}
+"""How many environments of each kind of work may be worked on at the same time. None waits for another kind."""
 
 
 def thread_pool(workers: int, name: str) -> Executor:
@@ -53,7 +58,7 @@ class _Job:
     plan: EnvironmentPlan
     revision: str
     began: float
-    slow: bool
+    work_kind: str
     suspect: bool
     work: Work
     called_off: bool = False
@@ -90,7 +95,7 @@ class Workers:
         self._idle = threading.Condition(self._lock)
         self._jobs: dict[str, _Job] = {}
         self._ended: list[Ended] = []
-        self._pools = {True: pools(SLOW, "slow"), False: pools(QUICK, "quick")}
+        self._pools = {kind: pools(hands, kind) for kind, hands in HANDS.items()}
 
     @property
     def busy(self) -> frozenset[str]:
@@ -116,22 +121,22 @@ class Workers:
         Suspects, which failed the last time, get half of the hands at most: guests that make everything hang must
         not keep the others waiting.
         """
-        slow = is_slow(plan)
-        hands = SLOW if slow else QUICK
+        kind = kind_of(plan)
+        hands = HANDS[kind]
         with self._lock:
-            busy = [job for job in self._jobs.values() if job.slow is slow]
+            busy = [job for job in self._jobs.values() if job.work_kind == kind]
         return len(busy) < hands and not (suspect and sum(job.suspect for job in busy) >= hands // 2)
 
     def begin(self, plan: EnvironmentPlan, revision: str, *, suspect: bool = False) -> None:
         """Start to carry a plan out."""
         first = plan.actions[0].kind if plan.actions else ""
         work = Work(plan.verb.value, first, self._clock())
-        job = _Job(plan, revision, self._ticks(), is_slow(plan), suspect, work)
+        job = _Job(plan, revision, self._ticks(), kind_of(plan), suspect, work)
         with self._lock:
             self._jobs[plan.name] = job
         try:
             # What the pass has put on its lines of the log belongs on those of its work as well.
-            self._pools[job.slow].submit(contextvars.copy_context().run, self._run, job)
+            self._pools[job.work_kind].submit(contextvars.copy_context().run, self._run, job)
         except RuntimeError as error:  # no thread to be had
             self._end(job, Failure(plan.name, first, unexpected(error)))
 
@@ -203,14 +208,16 @@ class Workers:
                 job.work = change(job.work)
 
 
-def is_slow(plan: EnvironmentPlan) -> bool:
-    """Whether a plan may take minutes."""
-    return any(isinstance(action, _SLOW_ACTIONS) for action in plan.actions)
+def kind_of(plan: EnvironmentPlan) -> str:
+    """Which kind of work a plan is: a fetch waits for another host, slow work may take minutes, the rest is quick."""
+    if any(isinstance(action, act.FetchInstance) for action in plan.actions):
+        return "fetch"
+    return "slow" if any(isinstance(action, _SLOW_ACTIONS) for action in plan.actions) else "quick"
 
 
 def _address(plan: EnvironmentPlan) -> str:
     for action in plan.actions:
-        if isinstance(action, act.CreateInstance | act.UpdateInstance | act.AdoptInstance):
+        if isinstance(action, act.CreateInstance | act.FetchInstance | act.UpdateInstance | act.AdoptInstance):
             address = action.devices.get(NIC_DEVICE, {}).get("ipv4.address")
             if address:
                 return address
