@@ -76,6 +76,7 @@ def row(environment: EnvironmentStatus) -> dict[str, Any]:
             "error": probe.error,
             "at": probe.at.isoformat(timespec="seconds"),
         },
+        "host": environment.host,
     }
 
 

@@ -17,6 +17,7 @@ from containarium.reconcile.execute import Failure
 
 _DONE = {
     Verb.CREATE: "created",
+    Verb.MOVE: "moved",
     Verb.ADOPT: "adopted",
     Verb.UPDATE: "updated",
     Verb.REPAIR: "repaired",
@@ -39,6 +40,7 @@ def narrowed(plan: Plan, only: frozenset[str]) -> Plan:
         expired=tuple(name for name in plan.expired if name in only),
         problems=tuple(p for p in plan.problems if p.environment in only),
         interlocks=tuple(i for i in plan.interlocks if not only.isdisjoint(i.environments)),
+        places={name: place for name, place in plan.places.items() if name in only},
     )
 
 

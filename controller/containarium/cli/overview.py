@@ -36,6 +36,7 @@ def details(survey: Survey, name: str) -> dict[str, Any]:
         "name": name,
         "container": marks.instance_name(name),
         "user": name,
+        "host": row["host"],
         "status": row["status"],
         "ip": row["ip"],
         "resources": {
@@ -82,6 +83,7 @@ def _row(survey: Survey, name: str, conditions: tuple[Condition, ...]) -> dict[s
         "ready": {"status": ready.status.value, "reason": ready.reason, "message": ready.message},
         "drift": list(environments.drift(conditions)),
         "ssh": None,
+        "host": place.host if (place := survey.plan.places.get(name)) is not None else "",
     }
 
 

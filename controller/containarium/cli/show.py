@@ -120,7 +120,9 @@ def _show(data: list[dict[str, Any]], output: ListFormat) -> None:
     elif output is ListFormat.YAML:
         say_yaml(data)
     elif data:
-        say_table(_HEADERS, (_cells(row) for row in data))
+        fleet = any(row.get("host") for row in data)
+        headers = ("NAME", "HOST", *_HEADERS[1:]) if fleet else _HEADERS
+        say_table(headers, (_cells(row, fleet=fleet) for row in data))
     else:
         say("There are no environments on this host.")
 
@@ -202,9 +204,10 @@ def _mention(found: Survey) -> None:
         complain(f"{count(len(found.plan.problems), 'problem')} in the manifests: see containarium plan", "yellow")
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], *, fleet: bool) -> tuple[str, ...]:
     return (
         row["name"],
+        *((row.get("host") or "-",) if fleet else ()),
         row["status"],
         row["ip"] or "-",
         row["quota"] or "-",
@@ -228,6 +231,7 @@ def _fields(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("Name", data["name"]),
         ("Container", data["container"]),
         ("User", data["user"]),
+        *((("Host", data["host"]),) if data.get("host") else ()),
         ("Status", data["status"]),
         ("Ready", _ready(data["ready"]) + (f": {message}" if (message := data["ready"]["message"]) else "")),
         ("Drift", ", ".join(data["drift"]) or "none"),

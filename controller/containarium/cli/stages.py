@@ -27,6 +27,7 @@ TITLES = (
 """The steps by which an environment comes to be, in this order."""
 _STAGES = {
     "CreateInstance": (2, "making the container"),
+    "FetchInstance": (2, "fetching the container from another host"),
     "AdoptInstance": (2, "taking the container over"),
     "StartInstance": (3, "starting the container"),
     "InstallPackages": (4, "installing packages"),

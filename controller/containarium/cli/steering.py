@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(help="The environment.", show_default=False)]
 
 
+_MEANING = {"create": "be made anew here", "move": "go on here with what there is"}
+"""What an approved verb means, where it does not say so itself."""
+
+
 def approve(
     context: typer.Context,
     digest: Annotated[
@@ -28,14 +32,16 @@ def approve(
         typer.Option("--manifests", "-f", help="Folder of manifests, if not the host's own.", show_default=False),
     ] = None,
 ) -> None:
-    """Confirm that exactly this set of environments may go away. It holds for 15 minutes, on this host.
+    """Confirm that exactly this set of environments may go away, or go on without a host that is silent.
+
+    It holds for 15 minutes, on this host.
 
     The set is looked up anew: a digest that fits nothing that is held back now approves nothing.
     """
     wired = wiring(context)
     wired.require_root("approve")
     verb, names = confirm(wired, folder_of(wired, None, manifests), digest)
-    say(f"Approved: {', '.join(names)} may {verb}.")
+    say(f"Approved: {', '.join(names)} may {_MEANING.get(verb, verb)}.")
     _nudge(wired, "run containarium apply within 15 minutes")
 
 
@@ -46,6 +52,7 @@ def confirm(wired: Wiring, folder: Path, digest: str) -> tuple[str, tuple[str, .
     """
     from containarium.host import approvals
     from containarium.model.observed import Look
+    from containarium.plan.decision import Verb
     from containarium.plan.safety import digest as digest_of
 
     found = survey(wired, folder, Look.SHALLOW)
@@ -53,7 +60,7 @@ def confirm(wired: Wiring, folder: Path, digest: str) -> tuple[str, tuple[str, .
     interlock = next((interlock for interlock in asked if interlock.digest == digest.strip().lower()), None)
     if interlock is None:
         raise CommandError(f"nothing that is held back has the digest {digest}", _held_back(asked))
-    verb = next(verb for verb in ("retire", "prune") if digest_of(verb, interlock.environments) == interlock.digest)
+    verb = next(verb for verb in Verb if digest_of(verb, interlock.environments) == interlock.digest)
     approvals.approve(wired.settings.runtime, interlock, verb, wired.clock())
     return verb, interlock.environments
 

@@ -28,6 +28,8 @@ def step(action: act.Action) -> str:
     match action:
         case act.CreateInstance(image=image):
             return f"creating the container from {image}"
+        case act.FetchInstance(source=source):
+            return f"fetching the container from {source}"
         case act.InstallPackages(packages=packages):
             return f"installing {', '.join(packages)}"
         case act.EnableService(service=service):

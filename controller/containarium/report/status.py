@@ -101,6 +101,7 @@ def _environments(
             probe=probe,
             trouble=trouble,
             work=work,
+            host=plan.places[name].host if name in plan.places else "",
         )
 
 
@@ -224,6 +225,7 @@ def _parts(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
 
 _DONE = {
     "create": "created",
+    "move": "moved",
     "adopt": "adopted",
     "update": "updated",
     "repair": "repaired",

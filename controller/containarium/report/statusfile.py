@@ -26,7 +26,7 @@ _LARGEST = 16 << 20
 _NO_REVISION = Revision()
 _RESTING = frozenset({"Suspended", "Retired"})
 """Conditions in which nobody expects an environment to be ready."""
-_NOT_HERE = frozenset({"Elsewhere", "Expired"})
+_NOT_HERE = frozenset({"Elsewhere", "Leaving", "Expired"})
 """Reasons for which an environment is not to be here, though a manifest names it."""
 _PASSING = frozenset({"Settling"})
 """Interlocks that end by themselves."""
@@ -49,6 +49,8 @@ class EnvironmentStatus:
     probe: Probe | None = None
     trouble: Trouble | None = None
     work: Work | None = None
+    host: str = ""
+    """The host of the fleet that it lives on; empty where that is unknown, or where there is no fleet."""
 
     @property
     def ready(self) -> Condition:
@@ -242,6 +244,7 @@ def _environment(data: dict[str, Any]) -> EnvironmentStatus:
         probe=Probe(_moment(probe["at"]), float(probe["seconds"]), str(probe.get("error", ""))) if probe else None,
         trouble=_trouble(trouble) if trouble else None,
         work=Work(str(work["verb"]), str(work["action"]), _moment(work["since"]), str(work["step"])) if work else None,
+        host=str(data.get("host", "")),
     )
 
 

@@ -49,6 +49,7 @@ def test_json_and_yaml_say_the_same(shell: Shell) -> None:
         "ready": {"status": "False", "reason": "Drifted", "message": "spec.running"},
         "drift": ["spec.running"],
         "ssh": None,
+        "host": "",
     }
 
 
