@@ -153,6 +153,20 @@ class Accounts:
             self._tool(["groupadd", "-r", "--", ADMIN_GROUP], progress)
             return True
 
+    def settle(self, step: Callable[[AccountFiles], list[str] | None], progress: Progress = silent) -> bool:
+        """Carry out the account tools' commands that ``step`` asks for, one after the other, until it asks for none.
+
+        Returns whether there were any. Raises what ``step`` raises, and as ``ensure`` does.
+        """
+        with self._turn():
+            for number in range(_MOST_REPAIRS):
+                command = step(read_account_files(self._etc))
+                if command is None:
+                    return number > 0
+                progress(f"{'making' if command[0] in ('useradd', 'groupadd') else 'repairing'} {command[-1]}")
+                self._tool(command, progress)
+        raise RetryableError("an account is not as it should be after its repair", reason="AccountNotRepaired")
+
     def remove_group(self, name: str, progress: Progress = silent) -> None:
         """Remove one of these groups. While it is any account's primary group the tool refuses, and so does this."""
         with self._turn():

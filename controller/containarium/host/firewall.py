@@ -6,17 +6,23 @@ and Docker's rules stay as they are. They name no address of the host: those of 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from containarium.host.command import Run, run
+from containarium.host.files import read_small
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 
 TABLE = "containarium"
+FLEET = "containarium-fleet"
+"""The table that follows the list of the declared hosts."""
 METADATA = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::254/128", "fd20:ce::254/128")
 """Where clouds answer questions about the machine and hand out its credentials."""
 UNIT = "containarium-firewall.service"
+INCUS_PORT = 8443
+"""Where Incus listens for the other hosts of a fleet."""
 _NFT = "/usr/sbin/nft"
 _TIMEOUT = 20.0
 
@@ -26,8 +32,13 @@ def firewall_file(settings: HostSettings) -> Path:
     return settings.etc / "containarium" / "firewall.nft"
 
 
+def fleet_file(settings: HostSettings) -> Path:
+    """Where the rules are kept that follow the list of the declared hosts; there is none where this host is alone."""
+    return settings.etc / "containarium" / "fleet.nft"
+
+
 def rules(settings: HostSettings, subnet: IPv4Network) -> str:
-    """Both tables, as a file for ``nft -f`` that replaces them in one go."""
+    """The tables, as a file for ``nft -f`` that replaces them in one go, those of ``fleet_file`` included."""
     four = ", ".join(target for target in METADATA if ":" not in target)
     six = ", ".join(target for target in METADATA if ":" in target)
     refuse = "reject with icmpx admin-prohibited"
@@ -59,7 +70,47 @@ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report
         ct status dnat ct state new {refuse}
     }}
 }}
-{_ports(subnet)}"""
+{_ports(subnet)}
+table inet {FLEET}
+delete table inet {FLEET}
+include "{fleet_file(settings).with_name("fleet*.nft")}"
+"""
+
+
+def fleet_rules(
+    settings: HostSettings, own: IPv4Address, addresses: Sequence[IPv4Address], subnets: Sequence[IPv4Network]
+) -> str:
+    """The fleet's table: what other hosts need of this one, and nobody else of theirs.
+
+    ``addresses`` are the other hosts', ``subnets`` those of their guests. Incus answers them alone. From outside of the
+    bridge, they alone reach guests, for logins; what an admin publishes (a forward of Incus, Docker) stays so. Guests
+    reach no host of the fleet and no other host's guests: on its way out such a packet would get this host's address,
+    and be taken for it.
+    """
+    peers = ", ".join(map(str, addresses))
+    kept = ", ".join(map(str, (*subnets, *sorted({own, *addresses}))))
+    strangers = f"ip saddr != {{ {peers} }} " if peers else ""
+    logins = f"ip saddr {{ {peers} }} tcp dport 22 accept" if peers else "# there is no other host yet"
+    refuse = "reject with icmpx admin-prohibited"
+    return f"""# Written by containarium: it follows the Host manifests.
+table inet {FLEET} {{
+    chain input {{
+        type filter hook input priority filter - 5; policy accept;
+        iifname "lo" accept
+        tcp dport {INCUS_PORT} {strangers}reject with tcp reset
+        meta nfproto ipv6 tcp dport {INCUS_PORT} reject with tcp reset
+    }}
+    chain forward {{
+        type filter hook forward priority filter - 5; policy accept;
+        ct state established,related accept
+        iifname "{settings.bridge}" ip daddr {{ {kept} }} {refuse}
+        oifname != "{settings.bridge}" accept
+        ct status dnat accept
+        {logins}
+        {refuse}
+    }}
+}}
+"""
 
 
 def _ports(subnet: IPv4Network) -> str:
@@ -122,13 +173,20 @@ class Firewall:
         self._run = run
 
     def in_force(self) -> bool:
-        """Whether both tables stand and name our bridge. About 10 ms."""
+        """Whether the tables stand and name our bridge. About 10 ms."""
         found = self._run([_NFT, "list", "table", "inet", TABLE], timeout=_TIMEOUT, check=False)
         guard = f'iifname != "{self._settings.bridge}" accept'
         if found.code != 0 or found.out.count(guard) != 2 or found.out.count("reject with") < 6:
             return False
         ports = self._run([_NFT, "list", "chain", "bridge", TABLE, "prerouting"], timeout=_TIMEOUT, check=False)
-        return ports.code == 0 and "!= @ports drop" in ports.out
+        return ports.code == 0 and "!= @ports drop" in ports.out and self._fleet_in_force()
+
+    def _fleet_in_force(self) -> bool:
+        wanted = read_small(fleet_file(self._settings))
+        if wanted is None:
+            return True
+        found = self._run([_NFT, "list", "table", "inet", FLEET], timeout=_TIMEOUT, check=False)
+        return found.code == 0 and found.out.count("reject with") == wanted.count("reject with")
 
     def apply(self) -> None:
         """Put in force what stands in the file, in one go; open connections go on. Raises HostError."""
@@ -143,5 +201,5 @@ class Firewall:
 
     def remove(self) -> None:
         """Take the tables away; that there is none is no error."""
-        for family in ("inet", "bridge"):
-            self._run([_NFT, "delete", "table", family, TABLE], timeout=_TIMEOUT, check=False)
+        for family, table in (("inet", TABLE), ("bridge", TABLE), ("inet", FLEET)):
+            self._run([_NFT, "delete", "table", family, table], timeout=_TIMEOUT, check=False)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from containarium.host.cancel import NEVER, CancelledError, Never
 from containarium.host.command import Completed
-from containarium.host.faults import classify
+from containarium.host.faults import classify, clean
 from containarium.host.lateimports import put_off
 from containarium.host.reader import Reply, read
 from containarium.host.settings import HostSettings
@@ -145,8 +145,11 @@ class Incus:
         operation: Mapping[str, Any] = _metadata(self._connected().send("POST", path, body=body))
         return operation
 
-    def wait(self, operation: str, timeout: float, progress: Progress = silent) -> Mapping[str, Any]:
-        """Wait for an operation (its id) for at most ``timeout`` seconds and return it.
+    def wait(
+        self, operation: str, timeout: float, progress: Progress = silent, check: Callable[[], None] = lambda: None
+    ) -> Mapping[str, Any]:
+        """Wait for an operation (its id) for at most ``timeout`` seconds and return it. ``check`` is called now and
+        then, and ends the wait by raising.
 
         Its failure raises the fitting HostError. When it does not end in time it is cancelled, as far as it can
         be, and RetryableError raised; likewise, with CancelledError, when nothing is to go on. An operation that Incus
@@ -170,6 +173,7 @@ class Incus:
             if self.cancellation.cancelled:
                 self.cancel(operation)
                 raise CancelledError
+            check()
             _tell(current, progress)
 
     def cancel(self, operation: str) -> None:
@@ -325,3 +329,5 @@ def _tell(operation: Mapping[str, Any], progress: Progress) -> None:
         for key in ("download_progress", "create_instance_from_image_unpack_progress"):
             if key in details:
                 progress(f"{'fetching' if 'download' in key else 'unpacking'} the image: {details[key]}")
+        if "fs_progress" in details:
+            progress(f"fetching {clean(str(details['fs_progress']))}")

@@ -131,6 +131,20 @@ class Instances:
         progress(f"deleting {action.instance}")
         self._remove(action.instance, there)
 
+    def remove_part(self, name: str, environment: str) -> None:
+        """Delete what an interrupted fetch left: it carries the mark of an arrival, and the host that it comes from has
+        all of it. It was never started.
+        """
+        there = self.owned(name, environment).value
+        if marks.ARRIVING not in there["config"] or there.get("status") != "Stopped":
+            raise RetryableError(f"{name} is no part of a copy", remedy="it is looked at again", reason="Changed")
+        try:
+            self._incus.delete("instances", name, timeout=_DELETE_TIMEOUT)
+        except HostError:
+            if not self._remove_empty_folder(name, there):
+                raise
+            self._incus.delete("instances", name, timeout=_DELETE_TIMEOUT)
+
     def _post(self, action: CreateInstance, source: Mapping[str, Any], progress: Progress) -> None:
         body = {
             "name": action.instance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ from containarium.host.instances import Instances
 from containarium.host.look import GuestLook
 from containarium.host.nicfilters import NicFilters
 from containarium.host.observe import Accounts, observe
+from containarium.host.peering.answers import Answers
+from containarium.host.peering.channel import Channel
+from containarium.host.peering.fetch import Fetcher
+from containarium.host.peering.fleet import own_name
+from containarium.host.peering.neighbours import Neighbours
 from containarium.host.power import Power
 from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
@@ -32,7 +37,7 @@ from containarium.model.host import HostError, Inside, Progress, TerminalError, 
 from containarium.model.observed import Look, Observed
 
 if TYPE_CHECKING:
-    from containarium.model.manifest import DeclaredHost
+    from containarium.model.manifest import DeclaredHost, Load
 
 
 class Machine:
@@ -47,11 +52,14 @@ class Machine:
         run: command.Run | None = None,
         cancellation: Cancellation | None = None,
         built: Callable[[float, bool], None] = lambda _seconds, _well: None,
+        neighbours: Neighbours | None = None,
+        peers: Callable[[Sequence[DeclaredHost]], Mapping[str, Peer]] | None = None,
     ) -> None:
         """Connects to Incus at the first use. ``name`` is the host's, its own host name by default.
 
         ``cancellation`` is what ``cancel`` says it with: accounts that are to heed it are made with it. ``built`` is
-        told of every image that was baked here, or was not.
+        told of every image that was baked here, or was not. ``neighbours`` are the other hosts of the fleet, asked
+        whenever somebody wants to know, unless ``peers`` tells what they said last.
         """
         self._settings = settings
         self._name = name or socket.gethostname()
@@ -72,6 +80,9 @@ class Machine:
         self._guests = GuestHands(self._incus, self._instances, self._look)
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
         self._enforcer = Enforcer(self._incus, self._instances, self._enforced, self._cancellation)
+        neighbours = neighbours or Neighbours(own_name(), Channel(settings, cancellation=self._cancellation))
+        self._peers = peers or neighbours.peers
+        self._fetcher = Fetcher(self._incus, self._instances, settings, neighbours, acting)
 
     def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
         """Look at everything and change nothing. Two requests, however many instances there are."""
@@ -96,7 +107,11 @@ class Machine:
 
     def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
         """What the other declared hosts told."""
-        return {host.name: Peer(host.name, error="nobody asks it yet") for host in hosts if host.name != self._name}
+        return self._peers(hosts)
+
+    def answers(self, load: Callable[[], Load | None], busy: Callable[[], Collection[str]]) -> Answers:
+        """What this host answers to the others. ``load`` is what its manifests said last, ``busy`` who is worked on."""
+        return Answers(self._settings, own_name(), self._incus, self._instances, self._power, load, busy)
 
     def cancel(self) -> None:
         """End every running action early, within about a second: waits, guest commands, commands of this machine.
@@ -129,6 +144,8 @@ class Machine:
         match action:
             case act.CreateInstance():
                 self._instances.create(action, self._source(action, progress), progress)
+            case act.FetchInstance():
+                self._fetcher.fetch(action, progress)
             case act.DeleteInstance():
                 self._instances.delete(action, progress)
             case act.UpdateInstance():

@@ -79,6 +79,16 @@ class HostSettings:
         return self.runtime / "host-wanted"
 
     @property
+    def peer_keys(self) -> Path:
+        """Root-owned folder with the file of the keys with which others ask this host."""
+        return self.jump_keys.parent / "peers"
+
+    @property
+    def peer_socket(self) -> Path:
+        """Where the controller answers them."""
+        return self.runtime / "peer.sock"
+
+    @property
     def sync(self) -> Path:
         """Checkouts of the manifests' repository, and what was tried last."""
         return self.state / "sync"

@@ -15,6 +15,8 @@ from containarium.model.host import Progress, TerminalError, silent
 from containarium.model.marks import JUMP_GROUP, JUMP_SHELL
 
 SSHD = "/usr/sbin/sshd"  # sshd starts itself again, so it insists on an absolute path
+PEER_ACCOUNT = "containarium-peer"
+"""Account, and group, as which other hosts come here and this one goes there."""
 PRIVSEP = Path("/run/sshd")
 """sshd refuses even to test its configuration without this folder; a socket-activated one has not made it yet."""
 _TIMEOUT = 20.0
@@ -54,13 +56,28 @@ def jump_directives(settings: HostSettings) -> dict[str, str]:
     }
 
 
+def peer_directives(settings: HostSettings) -> dict[str, str]:
+    """The same for the account as which other hosts come here: the command of the key's line, and no more."""
+    nothing = {
+        "MaxSessions": "1",
+        "AllowTcpForwarding": "no",
+        "PermitOpen": "none",
+        "ClientAliveInterval": "5",
+    }
+    kept = {key: value for key, value in jump_directives(settings).items() if key != "ForceCommand"}
+    return {**kept, **nothing, "AuthorizedKeysFile": f"{settings.peer_keys}/%u"}
+
+
 def drop_in_text(settings: HostSettings) -> str:
     """The drop-in's content."""
     lines = "".join(f"    {keyword} {value}\n" for keyword, value in jump_directives(settings).items())
+    peers = "".join(f"    {keyword} {value}\n" for keyword, value in peer_directives(settings).items())
     return (
         "# Written by containarium: jump accounts may open port 22 of their own container and nothing else.\n"
         "# Changes made here are undone; see them in force with: sshd -T -C user=NAME,host=x,addr=192.0.2.1\n"
-        f"Match Group {JUMP_GROUP}\n{lines}Match all\n"
+        f"Match Group {JUMP_GROUP}\n{lines}"
+        f"# The other hosts of a fleet: the keys in that file, each for the one command beside it.\n"
+        f"Match User {PEER_ACCOUNT}\n{peers}Match all\n"
     )
 
 
@@ -157,7 +174,7 @@ class Sshd:
     def not_in_force(self, account: str, config: Path | None = None) -> dict[str, tuple[str, str]]:
         """Directives that do not hold for the account: keyword to (wanted, found)."""
         found = self.effective(account, config)
-        expected = jump_directives(self._settings)
+        expected = (peer_directives if account == PEER_ACCOUNT else jump_directives)(self._settings)
         wanted = {keyword: (value, found.get(keyword.lower(), "")) for keyword, value in expected.items()}
         return {keyword: pair for keyword, pair in wanted.items() if pair[0] != pair[1]}
 

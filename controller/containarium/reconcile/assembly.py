@@ -21,10 +21,17 @@ from containarium.host.boot import seconds_since_boot
 from containarium.host.cancel import Cancellation
 from containarium.host.control import ControlServer
 from containarium.host.firewall import Firewall
+from containarium.host.incus import Incus
 from containarium.host.lifecycle import Event, Lifecycle
 from containarium.host.lock import only_controller
 from containarium.host.logins import LoginCounter
 from containarium.host.machine import Machine
+from containarium.host.peering.account import group_number
+from containarium.host.peering.channel import Channel
+from containarium.host.peering.fleet import own_name
+from containarium.host.peering.membership import Membership
+from containarium.host.peering.neighbours import Neighbours, Watched
+from containarium.host.peering.service import PeerService
 from containarium.host.prepare import conditions, vault
 from containarium.host.probe import SSHProbe
 from containarium.host.quotas import Quotas
@@ -35,6 +42,7 @@ from containarium.plan.terms import Approval
 from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.daemon import Daemon
+from containarium.reconcile.following import Following
 from containarium.reconcile.hostkeeper import EVERY as HOST_EVERY
 from containarium.reconcile.hostkeeper import HostKeeper
 from containarium.reconcile.probing import Probing
@@ -111,7 +119,8 @@ def run(settings: HostSettings, options: Options) -> None:
         answers = Answers(metrics.render, CONTENT_TYPE, reporter.stale, reporter.unready)
         serving = _serving(options, answers, logger)
         clouds = _spot(options, daemon, logger)
-        senses: list[_Sense] = [*serving, lifecycle, _watch(settings, options, wakeup, logger), *clouds]
+        watch = _watch(settings, options, wakeup, logger)
+        senses: list[_Sense] = [*serving, lifecycle, watch, *clouds, *assembled.fleet]
         for sense in senses:
             sense.start()
             stack.callback(sense.stop)
@@ -135,14 +144,24 @@ class _Assembled:
     workers: Workers
     wakeup: WakeUp
     lifecycle: Lifecycle
+    fleet: tuple[_Sense, ...]
 
 
 def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _Assembled:
     cancellation = Cancellation()
     # useradd is quick, and worse off when it is killed; only the wait for its lock is given up.
     accounts = Accounts(settings, sleep=cancellation.sleep)
-    host = Machine(settings, accounts, cancellation=cancellation, built=reporter.metrics.baked)
     wakeup = WakeUp()
+    neighbours = Neighbours(own_name(), Channel(settings, cancellation=cancellation))
+    watched = Watched(neighbours, _waker(wakeup, "peers"))
+    host = Machine(
+        settings,
+        accounts,
+        cancellation=cancellation,
+        built=reporter.metrics.baked,
+        neighbours=neighbours,
+        peers=watched.peers,
+    )
     finished = _waker(wakeup, "finished")
     workers = Workers(host, reporter, finished, clock=_now, ticks=time.monotonic)
     source = CachedSource(options.manifests)
@@ -182,6 +201,9 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         options.keep_recipes,
         thread_pool(1, "images"),
     )
+    answers = host.answers(lambda: controller.last.load, lambda: workers.busy)
+    service = PeerService(settings.peer_socket, partial(group_number, settings), answers.answered)
+    member = Membership(settings, Incus(settings), own_name())
     daemon = Daemon(
         host,
         controller,
@@ -197,6 +219,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
                 *_chores(settings, reporter),
                 Chore("images", EVERY, keeper.look),
                 Chore("host", HOST_EVERY, _host_keeper(settings, controller).look),
+                Chore("fleet", 5.0, Following(member, service, lambda: controller.last.load).do),
             ),
             partial(_done, reporter),
         ).do,
@@ -206,7 +229,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     holder.append(daemon)
     if probing is not None:
         probing.start()
-    return _Assembled(daemon, workers, wakeup, lifecycle)
+    return _Assembled(daemon, workers, wakeup, lifecycle, (watched, service))
 
 
 def _chores(settings: HostSettings, reporter: Reporter) -> tuple[Chore, ...]:

@@ -15,6 +15,7 @@ from containarium.host.prepare import (
     daemons,
     disk,
     diskunits,
+    fleet,
     kernel,
     logs,
     network,
@@ -55,11 +56,13 @@ _STEPS: tuple[Part, ...] = (
     Part("admins", access.admins),
     Part("probe key", access.probe_key, ("boot disk",)),
     Part("peer key", peerkey.peer_key, ("boot disk",)),
+    Part("peer account", fleet.peers, ("boot disk",)),
     Part("sshd", access.sshd, ("boot disk", "group")),
     Part("fail2ban", access.fail2ban),
     Part(operators.NAME, operators.admin_accounts),
     Part(server.NAME, server.sshd_server, ("sshd",)),
     Part(logs.NAME, logs.logs),
+    Part("fleet", fleet.membership, ("Incus", "bridge", "firewall", "peer account", "sshd")),
     Part("vault", vault.keep, ("boot disk", disk.NAME)),
 )
 """What is done, in this order. A part that fails stops those that need it, and nobody else."""

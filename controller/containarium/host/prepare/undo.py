@@ -14,6 +14,8 @@ from containarium.host.files import read_small, write_atomically
 from containarium.host.firewall import Firewall
 from containarium.host.jumpaccount import is_ours
 from containarium.host.passwdlock import hold_pwd_lock, our_turn
+from containarium.host.peering import account
+from containarium.host.peering.membership import Membership
 from containarium.host.prepare import disk, operators, vault
 from containarium.host.prepare.access import UNITS
 from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
@@ -25,9 +27,9 @@ from containarium.model.host import HostError, TerminalError
 
 _CARRIES_INSTANCES = frozenset({"package", "incus folder", "pool", "bridge", "daemon", "unit", "incus setting"})
 """What instances that are not ours may live on."""
-_LOCKS = ("lock", "accounts.lock", "keys.lock", "prepare.lock", "host.json", "host-wanted")
+_LOCKS = ("lock", "accounts.lock", "keys.lock", "prepare.lock", "peer.sock", "host.json", "host-wanted")
 """What lies in the runtime folder beside sockets and status."""
-_NEEDS_INCUS = frozenset({"pool", "bridge", "acl", "acl on bridge", "incus setting"})
+_NEEDS_INCUS = frozenset({"pool", "bridge", "acl", "acl on bridge", "incus setting", "fleet"})
 
 
 def undo(context: Context) -> list[Step]:
@@ -218,6 +220,13 @@ def _probe_key(context: Context, _item: Made) -> str:
     return ""
 
 
+def _fleet(context: Context, _item: Made) -> str:
+    """Nobody may ask any more, and what followed the list of hosts is gone; an account that is not ours stays."""
+    Membership(context.settings, context.incus, "", context.run).settle(())
+    account.remove(context.settings, context.run, context.progress)
+    return ""
+
+
 def _group(context: Context, item: Made) -> str:
     Accounts(context.settings, context.run).remove_group(item.name, context.progress)
     return ""
@@ -340,6 +349,7 @@ _HOW: dict[str, Callable[[Context, Made], str]] = {
     "sshd file": _sshd_file,
     "admin": _admin,
     "probe key": _probe_key,
+    "fleet": _fleet,
     "group": _group,
     "incus setting": _incus_setting,
     "pool": _incus_object("storage-pools"),
