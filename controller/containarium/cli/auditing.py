@@ -34,6 +34,8 @@ LOOKING = frozenset(
             "events",
             "probe",
             "export",
+            "fleet",
+            "peer",
             "validate",
             "schema",
             "daemon",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from containarium.model.observed import Observed
 
 DEFAULT_KEY = "~/.ssh/id_ed25519"
+DEFAULT_PORT = 22
 DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts.containarium"
 
 
@@ -28,7 +29,7 @@ JumpHost = Annotated[
         "--jump-ip",
         metavar="HOST",
         help="Name or address of this host as users reach it.",
-        show_default="its own",
+        show_default="spec.login of its Host manifest, or its own",
     ),
 ]
 JumpPort = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of its sshd.")]
@@ -113,24 +114,71 @@ def _connection(
 ) -> tuple[Route, str]:
     from containarium.cli.sshconfig import Route, known_hosts
 
-    keys = wired.host_keys(wired.settings)
+    host, address = _place(wired, name, observed)
+    door = _door(wired, way)
     route = Route(
         name=name,
-        address=_address(wired, name, observed),
-        jump_host=way.jump_host or keys.jump_host_name(),
-        jump_port=way.jump_port,
+        address=address,
+        jump_host=door.address,
+        jump_port=door.port,
         key=way.key,
         known_hosts=known_hosts_files,
     )
-    return route, known_hosts(route, _of_guest(wired, name), _of_jump_host(wired))
+    guest = wired.neighbours(wired.settings).keys(host, name) if host else _of_guest(wired, name)
+    if not guest:
+        raise CommandError(f"the container of {name} on {host} has no SSH host keys yet", "try again in a moment")
+    return route, known_hosts(route, guest, door.keys)
 
 
-def _address(wired: Wiring, name: str, observed: Observed | None) -> str:
-    from containarium.model import marks
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """What users connect to, and the host keys of whoever may answer there."""
+
+    address: str
+    port: int
+    keys: list[str]
+
+
+def _door(wired: Wiring, way: Way) -> _Door:
+    """This host; or what its Host manifest says users connect to, with the keys of every host that may be behind it."""
+    from containarium.cli.fleet import declared
+
+    own = _of_jump_host(wired)
+    hosts = declared(wired)
+    name = wired.neighbours(wired.settings).name if hosts else ""
+    spec = next((host.manifest.spec for host in hosts if host.name == name), None)
+    login = spec.login if spec is not None else None
+    if login is None or way.jump_host not in (None, login.address):
+        return _Door(way.jump_host or wired.host_keys(wired.settings).jump_host_name(), way.jump_port, own)
+    identities = [host.manifest.spec.identity for host in hosts]
+    keys = [key.identity for identity in identities if identity is not None for key in identity.host_keys]
+    port = way.jump_port if way.jump_port != DEFAULT_PORT else login.port
+    return _Door(login.address, port, list(dict.fromkeys((*own, *keys))))
+
+
+def _place(wired: Wiring, name: str, observed: Observed | None) -> tuple[str, str]:
+    """The other host that has the environment, empty where it is here, and its address."""
+    from containarium.cli.fleet import whereabouts
+    from containarium.model.fleet import Presence
     from containarium.model.observed import Look
-    from containarium.plan.addresses import pinned
+    from containarium.plan.presence import boxes
 
     observed = observed or wired.host(wired.settings).observe(Look.SHALLOW)
+    here = boxes(observed).get(name)
+    silent: list[str] = []
+    if here is None or here.presence is not Presence.HERE:
+        host, address, silent = whereabouts(wired, name)
+        if host:
+            return host, address
+    if here is None and silent:
+        raise CommandError(f"there is no environment {name} on this host, and {silent[0]}")
+    return "", _address(observed, name)
+
+
+def _address(observed: Observed, name: str) -> str:
+    from containarium.model import marks
+    from containarium.plan.addresses import pinned
+
     instance = observed.instances.get(marks.instance_name(name))
     if instance is None or instance.config.get(marks.ENVIRONMENT) != name:
         raise CommandError(f"there is no environment {name} on this host", "containarium list shows those there are")

@@ -22,6 +22,7 @@ from containarium.cli import (
     delete,
     errors,
     export,
+    fleet,
     hostcmd,
     image,
     importing,
@@ -89,6 +90,8 @@ app.command("sessions", rich_help_panel=_LOOK)(sessions.sessions)
 app.command("audit", rich_help_panel=_LOOK)(audit.audit)
 app.command("report", rich_help_panel=_LOOK)(report.report)
 app.command("export", rich_help_panel=_LOOK)(export.export)
+app.command("fleet", rich_help_panel=_LOOK)(fleet.fleet)
+app.command("peer", hidden=True)(fleet.peer)
 app.command("validate", rich_help_panel=_MANIFESTS)(manifests.validate)
 app.command("schema", rich_help_panel=_MANIFESTS)(manifests.schema)
 app.command("import", rich_help_panel=_MANIFESTS)(importing.import_)

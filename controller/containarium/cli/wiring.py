@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from containarium.host.doctor import Finding
     from containarium.host.figures import Figures
     from containarium.host.logins import Logs
+    from containarium.host.peering.neighbours import Answer
     from containarium.host.prepare import Step
     from containarium.host.snapshots import Snapshot
     from containarium.host.usage import Disks
     from containarium.model.host import Host, Progress
-    from containarium.model.manifest import Declaration
+    from containarium.model.manifest import Declaration, DeclaredHost
     from containarium.model.recipe import Baked, Recipe
     from containarium.plan.inventory import Seen
 
@@ -63,6 +64,23 @@ class HostKeys(Protocol):
 
     def jump_host_name(self) -> str:
         """The name or address under which others reach this machine."""
+        ...
+
+
+class Neighbours(Protocol):
+    """The other hosts of the fleet, see ``containarium.host.peering.neighbours``."""
+
+    @property
+    def name(self) -> str:
+        """This host's own."""
+        ...
+
+    def answers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Answer]:
+        """What the others say now, by name. Never raises; takes a few seconds at most."""
+        ...
+
+    def keys(self, host: str, environment: str) -> Sequence[str]:
+        """``type blob`` of every host key of a guest on one of them. Raises HostError."""
         ...
 
 
@@ -258,6 +276,14 @@ def _trail(who: Who, action: str, details: Mapping[str, Any] | None = None, **mo
     return record(who, action, details, **more)
 
 
+def _neighbours(settings: HostSettings) -> Neighbours:
+    from containarium.host.peering.channel import Channel
+    from containarium.host.peering.fleet import own_name
+    from containarium.host.peering.neighbours import Neighbours as Others
+
+    return Others(own_name(), Channel(settings))
+
+
 def _recipes(settings: HostSettings) -> Recipes:
     from containarium.host.accounts import Accounts
     from containarium.host.machine import Machine
@@ -296,6 +322,7 @@ class Wiring:
     bans: Callable[[], Bans] = _bans
     trail: Callable[..., bool] = _trail
     recipes: Callable[[HostSettings], Recipes] = _recipes
+    neighbours: Callable[[HostSettings], Neighbours] = _neighbours
     clock: Callable[[], datetime] = _utc
     is_root: Callable[[], bool] = _root
     remote: Backend | None = None

@@ -26,7 +26,7 @@ from containarium.host.peering.answers import Answers
 from containarium.host.peering.channel import Channel
 from containarium.host.peering.fetch import Fetcher
 from containarium.host.peering.fleet import own_name
-from containarium.host.peering.neighbours import Neighbours
+from containarium.host.peering.neighbours import Neighbours, Watched
 from containarium.host.power import Power
 from containarium.host.quotas import Quotas
 from containarium.host.recipes import Recipes
@@ -53,13 +53,13 @@ class Machine:
         cancellation: Cancellation | None = None,
         built: Callable[[float, bool], None] = lambda _seconds, _well: None,
         neighbours: Neighbours | None = None,
-        peers: Callable[[Sequence[DeclaredHost]], Mapping[str, Peer]] | None = None,
+        watched: Watched | None = None,
     ) -> None:
         """Connects to Incus at the first use. ``name`` is the host's, its own host name by default.
 
         ``cancellation`` is what ``cancel`` says it with: accounts that are to heed it are made with it. ``built`` is
         told of every image that was baked here, or was not. ``neighbours`` are the other hosts of the fleet, asked
-        whenever somebody wants to know, unless ``peers`` tells what they said last.
+        whenever somebody wants to know, unless they are ``watched``, which answers at once.
         """
         self._settings = settings
         self._name = name or socket.gethostname()
@@ -81,8 +81,9 @@ class Machine:
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
         self._enforcer = Enforcer(self._incus, self._instances, self._enforced, self._cancellation)
         neighbours = neighbours or Neighbours(own_name(), Channel(settings, cancellation=self._cancellation))
-        self._peers = peers or neighbours.peers
-        self._fetcher = Fetcher(self._incus, self._instances, settings, neighbours, acting)
+        self._peers = watched.peers if watched else neighbours.peers
+        refresh = watched.refresh if watched else lambda _host: None
+        self._fetcher = Fetcher(self._incus, self._instances, settings, neighbours, acting, refresh)
 
     def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
         """Look at everything and change nothing. Two requests, however many instances there are."""

@@ -160,7 +160,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         cancellation=cancellation,
         built=reporter.metrics.baked,
         neighbours=neighbours,
-        peers=watched.peers,
+        watched=watched,
     )
     finished = _waker(wakeup, "finished")
     workers = Workers(host, reporter, finished, clock=_now, ticks=time.monotonic)

@@ -225,6 +225,7 @@ def test_the_table_replaces_itself_in_one_go(tmp_path: Path) -> None:
     assert head == [
         *("table inet containarium", "delete table inet containarium", "table inet containarium {"),
         *("table bridge containarium", "delete table bridge containarium", "table bridge containarium {"),
+        *("table inet containarium-fleet", "delete table inet containarium-fleet"),
     ]
     assert text.count('iifname != "incusbr0" accept') == 2
     assert "169.254.0.0/16" in text

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from containarium.host import command
-from containarium.host.doctor import access, declared, incus, kernel, service
+from containarium.host.doctor import access, declared, fleet, incus, kernel, service
 from containarium.host.doctor.finding import Check, Finding, Level, Patient
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
@@ -16,7 +16,14 @@ from containarium.model.manifest import Declaration
 
 __all__ = ["Finding", "Level", "examine"]
 
-_CHECKS: tuple[Check, ...] = (*declared.CHECKS, *incus.CHECKS, *kernel.CHECKS, *access.CHECKS, *service.CHECKS)
+_CHECKS: tuple[Check, ...] = (
+    *declared.CHECKS,
+    *incus.CHECKS,
+    *kernel.CHECKS,
+    *access.CHECKS,
+    *service.CHECKS,
+    *fleet.CHECKS,
+)
 _CLIENT_TIMEOUT = 10.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
 import containarium
@@ -12,7 +13,6 @@ from containarium.host.holds import hold
 from containarium.host.hostkeys import MachineHostKeys
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
-from containarium.host.peering.presence import boxes
 from containarium.host.peering.wire import KEYS, LIST, OFFER, Request
 from containarium.host.power import Power
 from containarium.host.settings import HostSettings
@@ -22,6 +22,7 @@ from containarium.model.host import RetryableError, TerminalError
 from containarium.model.manifest import Load
 from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE
+from containarium.plan.presence import box_of
 
 _NOT_TOLD = ("volatile.",)
 """Belongs to the place where an instance is, and is made anew at the other."""
@@ -82,12 +83,22 @@ class Answers:
     def _list(self, load: Load) -> Mapping[str, Any]:
         own = load.host(self._name)
         subnet = own.manifest.network if own is not None else None
-        listed = boxes(self._instances.all().values(), subnet)
+        ours = {
+            name: instance
+            for instance in self._instances.all().values()
+            if (name := instance.config.get(marks.ENVIRONMENT)) and instance.name == marks.instance_name(name)
+        }
+        listed = [box_of(name, ours[name]) for name in sorted(ours)]
         return {
             "version": containarium.__version__,
             "clock": time.time(),
             "boxes": [
-                {"name": box.name, "presence": box.presence.value, "address": box.address, "other": box.other}
+                {
+                    "name": box.name,
+                    "presence": box.presence.value,
+                    "address": _inside(box.address, subnet),
+                    "other": box.other,
+                }
                 for box in listed
             ],
         }
@@ -105,7 +116,10 @@ class Answers:
                 f"{self._name} has no manifest of {name}, or could not read all", remedy="wait until it follows"
             )
         placement = manifest.environment.spec.placement
-        if placement is None or placement.host != request.caller:
+        instance = self._instances.owned(marks.instance_name(name), name).value
+        if placement is None and marks.MOVED in instance["config"]:
+            pass  # nobody has more of it, and it may be put back anywhere
+        elif placement is None or placement.host != request.caller:
             raise RetryableError(
                 f"the manifests of {self._name} do not place {name} on {request.caller}",
                 remedy="wait until it follows the same commit",
@@ -150,13 +164,21 @@ class Answers:
         }
 
 
+def _inside(address: str, subnet: IPv4Network | None) -> str:
+    """Nobody would believe an address outside of the declared subnet, nor anything that is told beside it."""
+    try:
+        return address if subnet is None or IPv4Address(address) in subnet else ""
+    except AddressValueError:
+        return ""
+
+
 def _refuse(request: Request, there: Mapping[str, Any]) -> None:
     """Raise TerminalError for what cannot move as it is. Nothing has been stopped then."""
     name, config = request.name, there.get("config") or {}
     if marks.SUSPENDED in config:
         raise RetryableError(f"{name} is suspended", remedy=f"containarium resume {name}")
-    if marks.ARRIVING in config or marks.MOVED in config:
-        raise RetryableError(f"{name} is not whole there, or has moved on already", remedy="it is looked at again")
+    if marks.ARRIVING in config:
+        raise RetryableError(f"{name} is not whole there", remedy="it is looked at again")
     others = sorted(set(there.get("devices") or {}) - {ROOT_DEVICE, NIC_DEVICE})
     if others:
         raise TerminalError(

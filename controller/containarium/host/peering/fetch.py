@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,6 @@ from containarium.host.firewall import INCUS_PORT
 from containarium.host.idmaps import ISOLATED
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances, refuse_if_busy, runs
-from containarium.host.peering.presence import WHOLE, arriving_from
 from containarium.host.peering.wire import Offer
 from containarium.host.settings import HostSettings
 from containarium.model import marks
@@ -24,6 +23,7 @@ from containarium.model.host import Progress, RetryableError, TerminalError, sil
 from containarium.model.hostmanifest import HostManifest
 from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import AUTOSTART, ROOT_DEVICE
+from containarium.plan.presence import WHOLE, arriving
 from containarium.plan.restored import objections
 
 _LONGEST = 24 * 3600.0
@@ -60,13 +60,15 @@ class Fetcher:
         settings: HostSettings,
         source: Source,
         run: command.Run = command.run,
+        refresh: Callable[[str], None] = lambda _host: None,
     ) -> None:
-        """``incus.cancellation`` ends a fetch within a second or two; what it leaves is fetched anew."""
+        """``refresh`` has another host asked anew, whose answers of before are out of date. ``incus.cancellation`` ends a fetch within a second or two; what it leaves is fetched anew."""
         self._incus = incus
         self._instances = instances
         self._settings = settings
         self._source = source
         self._run = run
+        self._refresh = refresh
 
     def fetch(self, action: FetchInstance, progress: Progress = silent) -> None:
         """Fetch it; whatever an earlier attempt left is made anew. Raises HostError.
@@ -88,6 +90,7 @@ class Fetcher:
             progress(f"fetching {action.environment} from {action.source}")
             self._incus.wait(operation, _LONGEST, progress, held.check)
             self._finish(action, held.offer)
+        self._refresh(action.source)  # that it let go is what the next pass has to know
 
     def _left(self, action: FetchInstance) -> bool:
         """Whether an earlier attempt left something. It counts as a part from now on: nobody knows how old it is."""
@@ -95,8 +98,8 @@ class Fetcher:
         if there is None:
             return False
         self._instances.owned(action.instance, action.environment)
-        source, whole = arriving_from(there.get("config") or {})
-        if not source:
+        mark = (there.get("config") or {}).get(marks.ARRIVING, "")
+        if not mark:
             raise RetryableError(
                 f"{action.instance} is here, and is no part of a copy",
                 remedy="it is looked at again",
@@ -109,8 +112,8 @@ class Fetcher:
                 remedy=f"stop it: incus stop --force {action.instance}",
                 reason="Running",
             )
-        if whole:
-            self._mark(action, {marks.ARRIVING: source})
+        if mark.endswith(WHOLE):
+            self._mark(action, {marks.ARRIVING: mark.removesuffix(WHOLE)})
         return True
 
     def _mark(self, action: FetchInstance, config: Mapping[str, str]) -> None:
@@ -136,7 +139,7 @@ class Fetcher:
             # or the image's templates would write the person's host name and hosts anew at the first start
             "volatile.apply_template": "",
             "volatile.last_state.power": "STOPPED",
-            marks.ARRIVING: f"{action.source}{WHOLE}",
+            marks.ARRIVING: arriving(action.source, whole=True),
         }
         if offer.instance_id:
             config["volatile.cloud-init.instance-id"] = offer.instance_id
@@ -215,7 +218,7 @@ def _body(action: FetchInstance, offer: Offer, host: HostManifest) -> dict[str, 
         "architecture": offer.architecture,
         "profiles": [],
         "config": {key: value for key, value in config.items() if value != ""}
-        | {ISOLATED: "true", marks.ARRIVING: action.source},
+        | {ISOLATED: "true", marks.ARRIVING: arriving(action.source)},
         "devices": {name: dict(device) for name, device in action.devices.items()},
         "source": source,
     }

@@ -152,11 +152,12 @@ class Watched:
                     self._asking[name] = _Asker(others[name], self._neighbours, self._changed)
             return {name: asker.peer for name, asker in self._asking.items()}
 
-    def hurry(self) -> None:
-        """Ask everybody now, and often for a while: something is about to come of it."""
+    def refresh(self, host: str) -> None:
+        """Ask one now, and return when it has answered or not: something has just changed there. Never raises."""
         with self._lock:
-            for asker in self._asking.values():
-                asker.hurry()
+            asker = self._asking.get(host)
+        if asker is not None:
+            asker.ask()
 
     def start(self) -> None:
         """Nothing: the first ``peers`` begins it."""
@@ -180,12 +181,9 @@ class _Asker:
         self._changed = changed
         self._ended = False
         self._now = threading.Event()
+        self._turn = threading.Lock()
         self._awaiting_until = time.monotonic() + _AT_MOST
         threading.Thread(target=self._run, name=f"peer-{host.name}", daemon=True).start()
-
-    def hurry(self) -> None:
-        self._awaiting_until = time.monotonic() + _AT_MOST
-        self._now.set()
 
     def stop(self) -> None:
         self._ended = True
@@ -193,14 +191,18 @@ class _Asker:
 
     def _run(self) -> None:
         while not self._ended:
+            self.ask()
+            self._now.wait(self._pause())
+
+    def ask(self) -> None:
+        """Ask it once, and remember what it says. One who asks later never leaves an older answer behind."""
+        with self._turn:
             answer = self._neighbours.ask(self.host)
             before, self.peer = self.peer, _remembered(answer.peer, self.peer)
-            if self.peer != before and not self._ended:
-                if self.peer.boxes != before.boxes:
-                    self._awaiting_until = time.monotonic() + _AT_MOST
-                self._changed()
-            self._now.wait(self._pause())
-            self._now.clear()
+        if self.peer != before and not self._ended:
+            if self.peer.boxes != before.boxes:
+                self._awaiting_until = time.monotonic() + _AT_MOST
+            self._changed()
 
     def _pause(self) -> float:
         if time.monotonic() > self._awaiting_until:
