@@ -62,7 +62,10 @@ class Fetcher:
         run: command.Run = command.run,
         refresh: Callable[[str], None] = lambda _host: None,
     ) -> None:
-        """``refresh`` has another host asked anew, whose answers of before are out of date. ``incus.cancellation`` ends a fetch within a second or two; what it leaves is fetched anew."""
+        """``refresh`` has another host asked anew, whose answers of before are out of date.
+
+        ``incus.cancellation`` ends a fetch within a second or two; what it leaves is fetched anew.
+        """
         self._incus = incus
         self._instances = instances
         self._settings = settings

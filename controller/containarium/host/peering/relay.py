@@ -56,7 +56,7 @@ def _line(source: int, limit: int, patience: float, watched: int = -1) -> bytes:
         selector.register(source, selectors.EVENT_READ)
         if watched >= 0:
             _register(selector, watched)
-        while not data.endswith(b"\n") and len(data) < limit and (left := deadline - time.monotonic()) > 0:
+        while b"\n" not in data and len(data) < limit and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 piece = os.read(key.fd, min(65536, limit - len(data)))
                 if key.fd == watched:
@@ -66,7 +66,8 @@ def _line(source: int, limit: int, patience: float, watched: int = -1) -> bytes:
                     return bytes(data)
                 else:
                     data += piece
-    return bytes(data)
+    line, end, _ = bytes(data).partition(b"\n")
+    return line + end
 
 
 def _hold(connection: int, given: int) -> None:

@@ -140,7 +140,7 @@ class PeerService:
 
 def _line(connection: socket.socket) -> bytes:
     data = b""
-    while not data.endswith(b"\n") and len(data) < REQUEST_LINE:
+    while b"\n" not in data and len(data) < REQUEST_LINE:
         piece = connection.recv(REQUEST_LINE - len(data))
         if not piece:
             break
