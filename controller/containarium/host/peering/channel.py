@@ -204,7 +204,8 @@ def _failed(host: HostManifest, process: subprocess.Popen[bytes], errors: str) -
             remedy=f"see that {host.name} has the manifests with this host's identity, and was prepared since",
             reason="PeerKeyRefused",
         )
-    lines = [line for line in errors.splitlines() if line.strip()]
+    # what the account has no home for is said at every login
+    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith("Could not chdir to home")]
     return _silent(host, clean(lines[-1], 200) if lines else "the connection ended without an answer")
 
 

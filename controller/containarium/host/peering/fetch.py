@@ -166,7 +166,7 @@ class Fetcher:
             ]
         except OSError:
             return
-        if not left or any(self._incus.get("operations", recursion="1").get("running") or ()):
+        if not left or any(self._incus.get("operations", recursion="1", all_projects="true").get("running") or ()):
             return
         for folder in left:
             for subvolume in sorted(_folders(folder, 3), key=lambda path: -len(path.parts)):
