@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,8 +115,7 @@ def _connection(
 ) -> tuple[Route, str]:
     from containarium.cli.sshconfig import Route, known_hosts
 
-    host, address = _place(wired, name, observed)
-    door = _door(wired, way)
+    address, guest, door = reached(wired, name, way, observed)
     route = Route(
         name=name,
         address=address,
@@ -124,14 +124,11 @@ def _connection(
         key=way.key,
         known_hosts=known_hosts_files,
     )
-    guest = wired.neighbours(wired.settings).keys(host, name) if host else _of_guest(wired, name)
-    if not guest:
-        raise CommandError(f"the container of {name} on {host} has no SSH host keys yet", "try again in a moment")
     return route, known_hosts(route, guest, door.keys)
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
+class Door:
     """What users connect to, and the host keys of whoever may answer there."""
 
     address: str
@@ -139,7 +136,7 @@ class _Door:
     keys: list[str]
 
 
-def _door(wired: Wiring, way: Way) -> _Door:
+def _door(wired: Wiring, way: Way) -> Door:
     """This host; or what its Host manifest says users connect to, with the keys of every host that may be behind it."""
     from containarium.cli.fleet import declared
 
@@ -149,30 +146,34 @@ def _door(wired: Wiring, way: Way) -> _Door:
     spec = next((host.manifest.spec for host in hosts if host.name == name), None)
     login = spec.login if spec is not None else None
     if login is None or way.jump_host not in (None, login.address):
-        return _Door(way.jump_host or wired.host_keys(wired.settings).jump_host_name(), way.jump_port, own)
+        return Door(way.jump_host or wired.host_keys(wired.settings).jump_host_name(), way.jump_port, own)
     identities = [host.manifest.spec.identity for host in hosts]
     keys = [key.identity for identity in identities if identity is not None for key in identity.host_keys]
     port = way.jump_port if way.jump_port != DEFAULT_PORT else login.port
-    return _Door(login.address, port, list(dict.fromkeys((*own, *keys))))
+    return Door(login.address, port, list(dict.fromkeys((*own, *keys))))
 
 
-def _place(wired: Wiring, name: str, observed: Observed | None) -> tuple[str, str]:
-    """The other host that has the environment, empty where it is here, and its address."""
-    from containarium.cli.fleet import whereabouts
+def reached(wired: Wiring, name: str, way: Way, observed: Observed | None = None) -> tuple[str, Sequence[str], Door]:
+    """The address of an environment on whichever host has it, its guest's host keys, and what users connect to.
+
+    Raises CommandError where nobody could log in.
+    """
+    from containarium.cli.fleet import Whereabouts, whereabouts
     from containarium.model.fleet import Presence
     from containarium.model.observed import Look
     from containarium.plan.presence import boxes
 
     observed = observed or wired.host(wired.settings).observe(Look.SHALLOW)
     here = boxes(observed).get(name)
-    silent: list[str] = []
-    if here is None or here.presence is not Presence.HERE:
-        host, address, silent = whereabouts(wired, name)
-        if host:
-            return host, address
-    if here is None and silent:
-        raise CommandError(f"there is no environment {name} on this host, and {silent[0]}")
-    return "", _address(observed, name)
+    lives_here = here is not None and here.presence is Presence.HERE
+    there = Whereabouts() if lives_here else whereabouts(wired, name)
+    if not there.host:
+        if here is None and there.silent:
+            raise CommandError(f"there is no environment {name} on this host, and {there.silent[0]}")
+        return _address(observed, name), _of_guest(wired, name), _door(wired, way)
+    if not there.keys:
+        raise CommandError(f"the container of {name} has no SSH host keys yet", f"start it once, on {there.host}")
+    return there.address, there.keys, _door(wired, way)
 
 
 def _address(observed: Observed, name: str) -> str:

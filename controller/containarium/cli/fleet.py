@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,20 +59,33 @@ def declared(wired: Wiring) -> tuple[DeclaredHost, ...]:
     return _load(wired).hosts
 
 
-def whereabouts(wired: Wiring, name: str) -> tuple[str, str, list[str]]:
-    """The host that has an environment, and its address there, both empty where nobody tells of it; and what keeps
-    those from telling who do not answer.
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Which other host has an environment, its address there and its guest's host keys; empty where nobody tells of it.
+
+    ``silent`` are the reasons of those who do not answer.
     """
+
+    host: str = ""
+    address: str = ""
+    keys: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+def whereabouts(wired: Wiring, name: str) -> Whereabouts:
+    """Ask the other hosts for an environment. Raises HostError where the one that has it does not tell its keys."""
     from containarium.model.fleet import Presence
 
     hosts = declared(wired)
-    answers = wired.neighbours(wired.settings).answers(hosts) if len(hosts) > 1 else {}
-    silent = [str(answer.error) for answer in answers.values() if answer.error is not None]
+    if len(hosts) < 2:
+        return Whereabouts()
+    neighbours = wired.neighbours(wired.settings)
+    answers = neighbours.answers(hosts)
     for host, answer in answers.items():
         box = answer.told.boxes.get(name) if answer.told is not None else None
         if box is not None and box.presence is Presence.HERE and box.address:
-            return host, box.address, silent
-    return "", "", silent
+            return Whereabouts(host, box.address, tuple(neighbours.keys(host, name)))
+    return Whereabouts(silent=tuple(str(answer.error) for answer in answers.values() if answer.error is not None))
 
 
 def _rows(wired: Wiring, hosts: tuple[DeclaredHost, ...]) -> list[dict[str, Any]]:

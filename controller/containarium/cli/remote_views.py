@@ -76,12 +76,10 @@ class HostViews:
         from containarium.cli import export
 
         try:
-            address = export._address(self._wired, name, None)
-            guest = export._of_guest(self._wired, name)
+            address, guest, door = export.reached(self._wired, name, export.Way())
         except CommandError as error:
             raise CallError(grpc.StatusCode.FAILED_PRECONDITION, str(error), reason="NoAccess") from None
-        keys = self._wired.host_keys(self._wired.settings)
-        return Access(address, keys.jump_host_name(), tuple(keys.of_jump_host()), tuple(guest))
+        return Access(address, door.address, tuple(door.keys), tuple(guest))
 
     def _known(self) -> Known:
         found = known(self._wired)

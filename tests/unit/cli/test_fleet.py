@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import yaml
@@ -29,13 +29,16 @@ class Others:
     skew: float = 0.0
     name: str = "jump-1"
     asked: list[tuple[str, str]] = field(default_factory=list)
+    learned: bool = False
 
     def answers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Answer]:
+        self.learned = True
         told = Told(self.boxes, "9.9", 0.0)
         known = {"jump-2": Answer("jump-2", told, skew=self.skew), "jump-3": Answer("jump-3", error=SILENT)}
         return {each.name: known[each.name] for each in hosts if each.name != self.name}
 
     def keys(self, host: str, environment: str) -> Sequence[str]:
+        assert self.learned, "hosts have to be declared to it first"
         self.asked.append((host, environment))
         return ["ssh-ed25519 THERE"]
 
@@ -49,7 +52,7 @@ def others(shell: Shell) -> Others:
         document = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
         shell.write(f"host-{number}.yaml", yaml.safe_dump(document))
     shell.declare("alice")
-    shell.more["neighbours"] = lambda _settings: found
+    shell.more["neighbours"] = lambda _settings: replace(found, learned=False)
     return found
 
 

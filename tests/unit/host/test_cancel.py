@@ -307,7 +307,9 @@ class OneGuest(Incus):
         description = {"description": "Starting instance", "resources": {"instances": ["/1.0/instances/a"]}}
         return {"running": [{"id": name, **description} for name in self.starting]}
 
-    def wait(self, operation: str, timeout: float, progress: Progress = silent) -> Mapping[str, Any]:
+    def wait(
+        self, operation: str, timeout: float, progress: Progress = silent, check: Callable[[], None] = lambda: None
+    ) -> Mapping[str, Any]:
         self.starting.remove(operation)
         self.status = "Running"
         return {}

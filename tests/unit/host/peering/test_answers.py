@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +117,7 @@ def _suspended(stage: Stage) -> None:
     _placed(stage, placement={"host": "jump-2"}, annotations={"containarium.dev/suspend": "true"})
 
 
-REFUSED = {
+REFUSED: dict[str, Callable[[Stage], object]] = {
     "placed on a third": lambda stage: _placed(stage, placement={"host": "jump-3"}),
     "placed here": lambda stage: _placed(stage, placement={"host": "jump-1"}),
     "placed nowhere": _placed,

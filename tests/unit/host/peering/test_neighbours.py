@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,10 +37,10 @@ class FakeLine:
         box = {"name": "alice", "presence": self.said[host.name], "address": "", "other": ""}
         return json.dumps({"version": "1", "clock": self.clock, "boxes": [box]}).encode()
 
-    @contextmanager
-    def opened(self, host: HostManifest, request: Mapping[str, Any], seconds: float) -> Iterator[OpenLine]:
+    def opened(
+        self, host: HostManifest, request: Mapping[str, Any], seconds: float
+    ) -> AbstractContextManager[OpenLine]:
         raise NotImplementedError
-        yield
 
 
 def neighbours(line: FakeLine) -> Neighbours:
