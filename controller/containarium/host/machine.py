@@ -112,7 +112,8 @@ class Machine:
 
     def answers(self, load: Callable[[], Load | None], busy: Callable[[], Collection[str]]) -> Answers:
         """What this host answers to the others. ``load`` is what its manifests said last, ``busy`` who is worked on."""
-        return Answers(self._settings, own_name(), self._incus, self._instances, self._power, load, busy)
+        look = partial(self.observe, Look.SHALLOW)
+        return Answers(self._settings, own_name(), look, self._incus, self._instances, self._power, load, busy)
 
     def cancel(self) -> None:
         """End every running action early, within about a second: waits, guest commands, commands of this machine.

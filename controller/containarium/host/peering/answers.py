@@ -20,9 +20,10 @@ from containarium.model import marks
 from containarium.model.action import UpdateInstance
 from containarium.model.host import RetryableError, TerminalError
 from containarium.model.manifest import Load
+from containarium.model.observed import Observed
 from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE
-from containarium.plan.presence import box_of
+from containarium.plan.presence import boxes
 
 _NOT_TOLD = ("volatile.",)
 """Belongs to the place where an instance is, and is made anew at the other."""
@@ -35,17 +36,19 @@ class Answers:
         self,
         settings: HostSettings,
         name: str,
+        observe: Callable[[], Observed],
         incus: Incus,
         instances: Instances,
         power: Power,
         load: Callable[[], Load | None],
         busy: Callable[[], Collection[str]],
     ) -> None:
-        """``name`` is this host's. ``load`` is what its manifests said last, ``busy`` whose environments are being
-        worked on.
+        """``name`` is this host's. ``observe`` looks at it from outside of the guests, ``load`` is what its manifests
+        said last, ``busy`` whose environments are being worked on.
         """
         self._settings = settings
         self._name = name
+        self._observe = observe
         self._incus = incus
         self._instances = instances
         self._power = power
@@ -83,12 +86,7 @@ class Answers:
     def _list(self, load: Load) -> Mapping[str, Any]:
         own = load.host(self._name)
         subnet = own.manifest.network if own is not None else None
-        ours = {
-            name: instance
-            for instance in self._instances.all().values()
-            if (name := instance.config.get(marks.ENVIRONMENT)) and instance.name == marks.instance_name(name)
-        }
-        listed = [box_of(name, ours[name]) for name in sorted(ours)]
+        listed = boxes(self._observe())
         return {
             "version": containarium.__version__,
             "clock": time.time(),
@@ -99,7 +97,7 @@ class Answers:
                     "address": _inside(box.address, subnet),
                     "other": box.other,
                 }
-                for box in listed
+                for box in (listed[name] for name in sorted(listed))
             ],
         }
 

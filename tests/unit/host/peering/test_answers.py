@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from containarium.host.holds import held, hold
+from containarium.host.instances import parse
 from containarium.host.peering.answers import Answers
 from containarium.host.peering.wire import Request
 from containarium.host.power import Power
@@ -18,6 +20,7 @@ from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.host import HostError
 from containarium.model.manifest import Load
+from containarium.model.observed import HostFacts, Observed
 from containarium.model.problem import Location, Problem
 from tests.builders import load, manifest
 from tests.unit.host.etcfiles import settings
@@ -40,7 +43,13 @@ class Stage:
         self.busy: frozenset[str] = frozenset()
         hands = self.incus.hands(self.settings)
         power = Power(self.incus, hands, grace=0)
-        self.answers = Answers(self.settings, "jump-1", self.incus, hands, power, lambda: self.load, lambda: self.busy)
+        self.answers = Answers(
+            self.settings, "jump-1", self.observe, self.incus, hands, power, lambda: self.load, lambda: self.busy
+        )
+
+    def observe(self) -> Observed:
+        facts = HostFacts("jump-1", "incusbr0", IPv4Interface("10.0.11.1/24"), "default")
+        return Observed(facts, {name: parse(raw) for name, raw in self.incus.instances.items()})
 
     def ask(self, request: Request) -> Mapping[str, Any]:
         with self.answers.answered(request) as answer:
