@@ -89,16 +89,17 @@ def fleet_rules(
     """
     peers = ", ".join(map(str, addresses))
     kept = ", ".join(map(str, (*subnets, *sorted({own, *addresses}))))
-    strangers = f"ip saddr != {{ {peers} }} " if peers else ""
-    logins = f"ip saddr {{ {peers} }} tcp dport 22 accept" if peers else "# there is no other host yet"
+    nobody = "# there is no other host yet"
+    incus = f"ip saddr {{ {peers} }} tcp dport {INCUS_PORT} accept" if peers else nobody
+    logins = f"ip saddr {{ {peers} }} tcp dport 22 accept" if peers else nobody
     refuse = "reject with icmpx admin-prohibited"
     return f"""# Written by containarium: it follows the Host manifests.
 table inet {FLEET} {{
     chain input {{
         type filter hook input priority filter - 5; policy accept;
         iifname "lo" accept
-        tcp dport {INCUS_PORT} {strangers}reject with tcp reset
-        meta nfproto ipv6 tcp dport {INCUS_PORT} reject with tcp reset
+        {incus}
+        tcp dport {INCUS_PORT} reject with tcp reset
     }}
     chain forward {{
         type filter hook forward priority filter - 5; policy accept;

@@ -107,7 +107,8 @@ def test_the_firewall_lets_only_the_others_in(tmp_path: Path) -> None:
     own, others = IPv4Address("10.128.0.1"), [IPv4Address("10.128.0.2"), IPv4Address("10.128.0.3")]
     text = fleet_rules(settings(tmp_path), own, others, [IPv4Network("10.0.12.0/24")])
     lines = [line.strip() for line in text.splitlines()]
-    assert "tcp dport 8443 ip saddr != { 10.128.0.2, 10.128.0.3 } reject with tcp reset" in lines
+    allowed = lines.index("ip saddr { 10.128.0.2, 10.128.0.3 } tcp dport 8443 accept")
+    assert lines[allowed + 1] == "tcp dport 8443 reject with tcp reset"
     kept = "10.0.12.0/24, 10.128.0.1, 10.128.0.2, 10.128.0.3"
     assert f'iifname "incusbr0" ip daddr {{ {kept} }} reject with icmpx admin-prohibited' in lines
     assert (
