@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.e2e.site import IMAGE
-from tests.lab.command import Completed, wait_until
+from tests.lab.command import Completed, run, wait_until
 from tests.lab.host import LabHost
 
 if TYPE_CHECKING:
@@ -90,11 +90,17 @@ def _environment(name: str, host: str, key: str) -> dict[str, Any]:
     }
 
 
+def _write(host: LabHost, documents: Iterable[dict[str, Any]]) -> None:
+    for document in documents:
+        host.push(f"{FOLDER}/{document['kind']}-{document['metadata']['name']}.yaml", yaml.safe_dump(document))
+
+
 @pytest.fixture(scope="module")
 def two(outer: Outer, laptop: Laptop) -> Iterator[Two]:
     """Give both, declared to one another, routed, and with their controllers running."""
     first, second = LabHost(outer, "peer-a"), LabHost(outer, "peer-b")
     hosts = (first, second)
+    _let_pass(outer)
     for host in hosts:
         host.create()
         host.install_project()
@@ -107,16 +113,33 @@ def two(outer: Outer, laptop: Laptop) -> Iterator[Two]:
         for name, where in zip(("alice", "bob"), names, strict=True)
     ]
     for host, other, number in ((first, second, 2), (second, first, 1)):
-        for document in (*manifests, *people):
-            text = yaml.safe_dump(document)
-            host.push(f"{FOLDER}/{document['kind']}-{document['metadata']['name']}.yaml", text)
+        _write(host, manifests)
         host.run(["containarium", "host", "prepare", "--service"], timeout=300)
         host.import_guest_image(IMAGE)
         host.run(["ip", "route", "replace", f"10.0.{40 + number}.0/24", "via", other.address])
+    for host in hosts:
+        _write(host, people)
     boxes = tuple(_address(host, name) for host, name in zip(hosts, ("alice", "bob"), strict=True))
     yield Two(hosts, (names[0], names[1]), (boxes[0], boxes[1]))
     for host in hosts:
         host.delete()
+    run(["nft", "delete", "table", "ip", f"{outer.settings.prefix}peers"], timeout=30)
+
+
+def _let_pass(outer: Outer) -> None:
+    """Where the machine below shows bridged packets to its own rules, it would take these for its own to masquerade."""
+    table, bridge = f"{outer.settings.prefix}peers", f"{outer.settings.network}.0/24"
+    rules = f"""table ip {table}
+delete table ip {table}
+table ip {table} {{
+    chain prerouting {{
+        type filter hook prerouting priority raw; policy accept;
+        ip saddr {bridge} ip daddr {{ 10.0.41.0/24, 10.0.42.0/24 }} notrack
+        ip saddr {{ 10.0.41.0/24, 10.0.42.0/24 }} ip daddr {bridge} notrack
+    }}
+}}
+"""
+    run(["nft", "-f", "-"], timeout=30, input=rules)
 
 
 def _address(host: LabHost, name: str) -> str:
