@@ -23,6 +23,7 @@ from containarium.model.manifest import Load
 from containarium.model.observed import Observed
 from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE
+from containarium.plan.offers import why_not
 from containarium.plan.presence import boxes
 
 _NOT_TOLD = ("volatile.",)
@@ -108,22 +109,10 @@ class Answers:
     def _authorise(self, request: Request, load: Load) -> None:
         """Only what this host's own manifests place on the caller is given away."""
         name = request.name
-        manifest = next((manifest for manifest in load.manifests if manifest.name == name), None)
-        if not load.complete or manifest is None:
-            raise RetryableError(
-                f"{self._name} has no manifest of {name}, or could not read all", remedy="wait until it follows"
-            )
-        placement = manifest.environment.spec.placement
-        instance = self._instances.owned(marks.instance_name(name), name).value
-        if placement is None and marks.MOVED in instance["config"]:
-            pass  # nobody has more of it, and it may be put back anywhere
-        elif placement is None or placement.host != request.caller:
-            raise RetryableError(
-                f"the manifests of {self._name} do not place {name} on {request.caller}",
-                remedy="wait until it follows the same commit",
-            )
-        if manifest.environment.metadata.suspended:
-            raise RetryableError(f"{name} is suspended", remedy=f"containarium resume {name}")
+        if not load.complete:
+            raise RetryableError(f"{self._name} could not read all its manifests", remedy="mend them there")
+        if why := why_not(load, self._observe(), name, request.caller):
+            raise RetryableError(f"{self._name} keeps it: {why}", remedy="it is asked again when both have one commit")
         if name in self._busy():
             raise RetryableError(f"{self._name} works on {name} at present", remedy="it is tried again")
 
@@ -173,10 +162,8 @@ def _inside(address: str, subnet: IPv4Network | None) -> str:
 def _refuse(request: Request, there: Mapping[str, Any]) -> None:
     """Raise TerminalError for what cannot move as it is. Nothing has been stopped then."""
     name, config = request.name, there.get("config") or {}
-    if marks.SUSPENDED in config:
-        raise RetryableError(f"{name} is suspended", remedy=f"containarium resume {name}")
-    if marks.ARRIVING in config:
-        raise RetryableError(f"{name} is not whole there", remedy="it is looked at again")
+    if marks.SUSPENDED in config or marks.ARRIVING in config:  # since it was looked at
+        raise RetryableError(f"{name} has changed there in this moment", remedy="it is asked again")
     others = sorted(set(there.get("devices") or {}) - {ROOT_DEVICE, NIC_DEVICE})
     if others:
         raise TerminalError(
