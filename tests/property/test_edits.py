@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from containarium.sources.edittext import (
@@ -198,6 +198,7 @@ def rings(draw: st.DrawFn) -> tuple[str, int]:
     return text.replace("\n", "\r\n") if draw(st.booleans()) else text, count
 
 
+@example(("a: [i0,]\nb: 1\n", 1), 0, False)
 @given(rings(), st.integers(0, 3), st.booleans())
 def test_no_comment_is_left_to_another_item(ring: tuple[str, int], index: int, add: bool) -> None:
     text, count = ring

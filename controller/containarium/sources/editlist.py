@@ -73,7 +73,10 @@ def _removed_in_brackets(text: str, items: SequenceNode, index: int) -> str:
         return _without_lines(text, items, index, before)
     if not is_last:
         return spliced(text, start, after - start, "")
-    return spliced(text, before if index else start, stop - (before if index else start), "")
+    if index:
+        return spliced(text, before, stop - before, "")
+    comma = text.find(",", stop, after) + 1  # behind the only item there may be one, which cannot stand alone
+    return spliced(text, start, max(stop, comma) - start, "")
 
 
 def _behind(text: str, items: SequenceNode, index: int) -> str:
