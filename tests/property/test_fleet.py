@@ -20,6 +20,7 @@ from containarium.model.fleet import Presence
 from containarium.model.host import HostError
 from containarium.model.manifest import Load
 from containarium.model.observed import Instance
+from containarium.plan import addresses
 from containarium.plan.decision import Suspicion
 from containarium.plan.presence import box_of, is_whole, unstartable
 from containarium.plan.terms import Approval
@@ -71,6 +72,8 @@ class Moving(RuleBasedStateMachine):
         """
         self.misled = False
         """Whether anybody was told what was true no more."""
+        self.doors: dict[str, dict[str, str]] = {}
+        """Where the jump accounts of a host led when its last pass began."""
         self.foreign: dict[str, Any] = {}
         self.broken: list[str] = []
 
@@ -196,6 +199,8 @@ class Moving(RuleBasedStateMachine):
     def one_pass(self, host: str, faults: Any) -> None:
         if not self.fleet.sim.members[host].up:
             return
+        seen = self.fleet.world(host).snapshot()
+        self.doors[host] = {name: addresses.promised(seen, name) or "" for name in NAMES}
         try:
             self.fleet.pass_of(host, faults)
         except HostError as failed:
@@ -260,6 +265,8 @@ class Moving(RuleBasedStateMachine):
         copies = {other for other, instance in there.items() if whole(instance)}
         if isinstance(action, CreateInstance) and not whole(self.fleet.instance(host, name)):
             known = {declared.name for declared in member.load.hosts}
+            door = self.doors[host][name]  # only who has no account that leads there cannot know a host struck off
+            known |= {other for other in copies if addresses.inside(self.fleet.world(other).facts.subnet, door)}
             must(not copies & known, f"{name} is made anew on {host}, and {copies} have it")
             if copies:
                 self.forked.add(name)

@@ -59,6 +59,14 @@ def usable(subnet: IPv4Interface, address: str) -> bool:
     return candidate in network and candidate not in (network.network_address, network.broadcast_address, subnet.ip)
 
 
+def inside(subnet: IPv4Interface, address: str) -> bool:
+    """Whether an address is in the subnet at all."""
+    try:
+        return IPv4Address(address) in subnet.network
+    except ValueError:
+        return False
+
+
 def free(subnet: IPv4Interface, used: set[str]) -> Iterator[str]:
     """The free addresses in ascending order, starting after the bridge's own. Reads ``used`` as it goes."""
     network = subnet.network

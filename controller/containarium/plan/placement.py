@@ -7,7 +7,8 @@ decide differently for a while (one has newer manifests, or an older answer) sti
   while the old host says that it is leaving to there.
 - The old host takes a departure back only when the new one has nothing of it. The new one throws a part away only when
   its own manifests place the environment elsewhere, so from then on it does not commit either.
-- Whoever does not answer counts as having what he told last, and nothing is made anew past him.
+- Whoever does not answer counts as having what he told last, and nothing is made anew past him. Nor is it past a host
+  that was taken off the list, where the jump account here leads to it. A new host has no such account, and cannot know.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class _Case:
         self._boxes: dict[str, Box] = told | ({fleet.own: self._own} if self._own is not None else {})
         self._holders = frozenset(host for host, box in self._boxes.items() if self._has(host, box))
         self._others = self._holders - {fleet.own}
+        self._door = addresses.promised(fleet.observed, self._name) or ""
 
     def _has(self, host: str, box: Box) -> bool:
         """Whether a host has it. One that lets it go has it no more when another has it; it may not have heard of that,
@@ -83,9 +85,8 @@ class _Case:
         for box in self._at(Presence.MOVED).values():
             if box.other in self._fleet.silent:
                 return box.other
-        promised = addresses.promised(self._fleet.observed, self._name)
         for host in self._fleet.silent:
-            if promised and addresses.usable(self._fleet.hosts[host].manifest.spec.network.subnet, promised):
+            if self._leads_to(host):
                 return host
         if self._fleet.silent:
             return ""
@@ -95,6 +96,10 @@ class _Case:
         if set(self._fleet.hosts) == {self._fleet.own}:
             return self._fleet.own
         return rendezvous(self._name, (name for name, host in self._fleet.hosts.items() if takes_part(host)))
+
+    def _leads_to(self, host: str) -> bool:
+        """Whether the jump account here leads to a guest of a declared host."""
+        return addresses.usable(self._fleet.hosts[host].manifest.spec.network.subnet, self._door)
 
     def _newest_left(self) -> str:
         """Of those who have what was left behind at a move, the one from which it went to nobody of them."""
@@ -204,7 +209,28 @@ class _Case:
         """Why nobody can tell who has it; None where everybody answers and all are known."""
         if self._fleet.silent:
             return self._held_by_silence(self._fleet.silent, verb, then)
-        return None if self._fleet.sure else self._unread()
+        if not self._fleet.sure:
+            return self._unread()
+        return self._struck_off(verb, then) if self._leads_astray() else None
+
+    def _leads_astray(self) -> bool:
+        """Whether it was last with a host that is not declared any more, as the jump account or a mark here tells.
+
+        A host that has neither, because it is new, cannot know.
+        """
+        if self._own is not None and self._own.other and self._own.other not in self._fleet.hosts:
+            return True
+        here = addresses.inside(self._fleet.observed.host.subnet, self._door)
+        return bool(self._door) and not here and not any(self._leads_to(host) for host in self._fleet.hosts)
+
+    def _struck_off(self, verb: Verb, then: Step) -> Decision:
+        hold = Hold(
+            Suspicion.NOT_DECLARED,
+            f"the last that is known here of {NAMES} leads to a host that is not declared, and that may have the data",
+            "bring its Host manifest back",
+            verb,
+        )
+        return self._held(hold, then)
 
     def _held_by_silence(self, hosts: tuple[str, ...], verb: Verb, then: Step, source: str = "") -> Decision:
         if self._fleet.unasked:
@@ -287,4 +313,5 @@ class _Case:
         if any(self._fleet.answers(host) for host in self._others):
             return Step.DROP
         alone = self._whole and not self._others and not self._at(Presence.MOVED)
-        return Step.ADOPT_COPY if alone and self._fleet.sure and not self._fleet.silent else Step.KEEP_DOWN
+        known = self._fleet.sure and not self._fleet.silent and not self._leads_astray()
+        return Step.ADOPT_COPY if alone and known else Step.KEEP_DOWN

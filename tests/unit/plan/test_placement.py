@@ -235,6 +235,41 @@ def test_without_the_hosts_manifests_nobody_makes_anew_what_lives_elsewhere(flee
     assert held.digest
 
 
+@pytest.mark.parametrize("people", [[on("jump-2")], [manifest("alice")]], ids=["placed", "unplaced"])
+def test_a_host_that_is_struck_off_keeps_its_people_and_nobody_makes_them_anew(
+    fleet: Fleet, people: list[Manifest]
+) -> None:
+    fleet.declare(*people, hosts=["jump-2"])
+    fleet.pass_of("jump-2")
+    assert fleet.instance("jump-2", "alice") is None
+    (held,) = fleet.plan("jump-2").interlocks
+    assert held.reason is Suspicion.NOT_DECLARED
+    assert "may have the data" in held.message
+    assert held.digest in held.remedy
+    assert fleet.door("jump-2", "alice") == "10.0.3.2", "what is open stays"
+    fleet.declare(*people)
+    fleet.settle()
+    (host,) = fleet.running("alice")
+    assert fleet.content(host, "alice") > 0, "the host came back, and the data with it"
+
+
+def test_an_admin_may_have_them_made_anew_when_their_host_is_gone_for_good(fleet: Fleet) -> None:
+    fleet.declare(on("jump-2"), hosts=["jump-2", "jump-3"])
+    fleet.approvals = frozenset({Approval("create", frozenset({"alice"}))})
+    fleet.pass_of("jump-2")
+    assert fleet.instance("jump-2", "alice") is not None
+
+
+def test_what_left_for_a_host_that_is_struck_off_is_not_taken_back_by_itself(fleet: Fleet) -> None:
+    fleet.declare(on("jump-2"))
+    fleet.pass_of("jump-2")
+    fleet.pass_of("jump-2")  # committed, and jump-1 has not heard of it
+    fleet.declare(on("jump-1"), hosts=["jump-1", "jump-3"])
+    fleet.pass_of("jump-1")
+    assert fleet.running("alice") == ["jump-2"]
+    assert [held.reason for held in fleet.plan("jump-1").interlocks] == [Suspicion.NOT_DECLARED]
+
+
 def test_with_a_manifest_that_may_be_a_hosts_nothing_is_made_that_it_may_have(fleet: Fleet) -> None:
     content = fleet.manifests(on("jump-2"), hosts=["jump-2"])
     broken = Problem(Location("jump-1.yaml", 1, 1), "", "is no YAML", "mend it")
