@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from containarium.model import marks
+from containarium.model.fleet import Peer
 from containarium.model.hostmanifest import HostManifest
 from containarium.model.manifest import DeclaredHost, Load, Manifest
 from containarium.model.observed import Instance, InstanceStatus
@@ -68,6 +69,10 @@ class Fleet:
         host = host or self.sim.host(name)
         terms = Terms(approved=frozenset(self.approvals))
         return decide(self.sim.members[name].load, host.observe(), host, self.now, terms)
+
+    def peers(self, name: str) -> Mapping[str, Peer]:
+        """What the others tell a host."""
+        return self.sim.peers(name, self.sim.members[name].load.hosts)
 
     def pass_of(self, name: str, faults: Faults = no_faults) -> list[Failure]:
         """One pass of a host, to its end. Returns what failed."""

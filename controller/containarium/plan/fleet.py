@@ -25,7 +25,7 @@ class Step(Enum):
     SETTLE = auto()
     """As on a single host: made, or kept as declared. Marks of a move are taken off first."""
     FETCH = auto()
-    """Fetched from ``source``; what is here of it is out of date and deleted first."""
+    """Fetched from ``source``; what is here of it is out of date, and goes once the source has offered it."""
     REMAKE = auto()
     """An admin has approved: the part that is here is deleted, and it is made anew."""
     DROP = auto()
@@ -75,8 +75,8 @@ class Decision:
 
 
 def short_name(host: HostFacts) -> str:
-    """The name under which this machine is declared: its host name up to the first dot."""
-    return host.name.partition(".")[0]
+    """The name under which this machine is declared: its host name up to the first dot, in small letters."""
+    return host.name.partition(".")[0].lower()
 
 
 def rendezvous(name: str, hosts: Iterable[str]) -> str:

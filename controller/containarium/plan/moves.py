@@ -31,7 +31,7 @@ from containarium.plan.desired import (
 )
 from containarium.plan.diff import diff
 from containarium.plan.door import is_open, mend_door
-from containarium.plan.fleet import Decision, Step
+from containarium.plan.fleet import Decision, Step, short_name
 from containarium.plan.presence import PASSING_MARKS, arriving, box_of, unstartable
 from containarium.plan.retire import Departure, left_behind
 
@@ -125,10 +125,17 @@ def _same_probe(lines: tuple[str, ...], account: Account, host: HostFacts, addre
 def _fetch(
     desired: DesiredEnvironment, observed: Observed, instance: Instance | None, decision: Decision
 ) -> EnvironmentPlan:
+    """An older copy that is here goes when the source has offered the newer one, and FetchInstance itself sees to that."""
     name, source = desired.name, decision.source
     actions: list[Action] = list(route(desired.manifest, observed, decision))
-    if instance is not None:
+    own = short_name(observed.host)
+    changes = [Change("host", source, own, Impact.RESTART)]
+    if instance is not None and unstartable(instance):
         actions += _remove(name, instance)
+    elif instance is not None:
+        changes.append(Change("instance", f"an older copy ({box_of(name, instance).presence})", None))
+        if instance.status is not InstanceStatus.STOPPED:
+            actions.append(StopInstance(environment=name, instance=instance.name))
     actions.append(
         FetchInstance(
             environment=name,
@@ -136,7 +143,7 @@ def _fetch(
             source=source,
             config={marks.ENVIRONMENT: name, marks.ARRIVING: arriving(source), AUTOSTART: "false"},
             devices={ROOT_DEVICE: desired.root, NIC_DEVICE: desired.nic},
-            changes=(Change("host", source, observed.host.name.partition(".")[0], Impact.RESTART),),
+            changes=tuple(changes),
         )
     )
     return EnvironmentPlan(name, Verb.MOVE, tuple(actions), reason=f"from {source}, which stops it meanwhile")

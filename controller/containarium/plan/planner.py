@@ -13,7 +13,7 @@ from containarium.model.observed import Observed
 from containarium.plan.adopt import adopt
 from containarium.plan.decision import EnvironmentPlan, Interlock, Place, Plan, Stand, Suspicion, Verb
 from containarium.plan.desired import desire
-from containarium.plan.fleet import Fleet
+from containarium.plan.fleet import Fleet, short_name
 from containarium.plan.moves import away, departed, is_retirement, settle
 from containarium.plan.resolve import Resolution, owned_account, resolve, suspended_here
 from containarium.plan.retire import Departure, departures, due, protected, prune, retire
@@ -118,7 +118,7 @@ def _places(resolution: Resolution, observed: Observed) -> Mapping[str, Place]:
     found = {name: decision.place for name, decision in resolution.decisions.items()}
     for manifest, address in resolution.settled:
         if (place := found.get(manifest.name)) is not None and place.stand is not Stand.MOVING:
-            found[manifest.name] = Place(Stand.HERE, observed.host.name.partition(".")[0], address)
+            found[manifest.name] = Place(Stand.HERE, short_name(observed.host), address)
     return found
 
 

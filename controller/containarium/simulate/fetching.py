@@ -11,7 +11,7 @@ from containarium.model.fleet import Peer
 from containarium.model.host import RetryableError, TerminalError
 from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Instance, InstanceStatus
-from containarium.plan.presence import arriving
+from containarium.plan.presence import PASSING_MARKS, arriving
 from containarium.simulate import incus
 from containarium.simulate.world import World
 
@@ -37,13 +37,7 @@ def fetch(world: World, action: FetchInstance, neighbours: Neighbours | None) ->
     if neighbours is None:
         raise TerminalError(f"{action.source} is not known here", remedy="declare it", reason="PeerUnknown")
     own, name, source = world.facts.name, action.instance, action.source
-    present = world.instance(name)
-    if present is not None and marks.ARRIVING not in present.config:
-        raise TerminalError(f"there is an instance {name} here", remedy="look again", reason="Conflict")
-    if present is not None:
-        yield "deleting what an earlier attempt left"
-        world.change_config(name, {incus.PROTECTION: ""})
-        incus.delete(world, name)
+    _check_old(world, name)
     yield f"asking {source} for it"
     neighbours.check_offer(own, source, action.environment)
     yield f"marking it on {source}"
@@ -52,6 +46,12 @@ def fetch(world: World, action: FetchInstance, neighbours: Neighbours | None) ->
     there.change_config(name, {marks.LEAVING: own, "boot.autostart": "false"})
     yield f"stopping it on {source}"
     incus.stop(neighbours.reach(own, source), name)
+    if _check_old(world, name):
+        yield "deleting the older copy"
+        _offered(neighbours, own, action)
+        if _check_old(world, name):
+            world.change_config(name, {incus.PROTECTION: ""})
+            incus.delete(world, name)
     yield "inserting the row"
     incus.insert_row(world, name, action.config, action.devices)
     yield "copying"
@@ -60,6 +60,18 @@ def fetch(world: World, action: FetchInstance, neighbours: Neighbours | None) ->
     _copy(world, neighbours.reach(own, source), _offered(neighbours, own, action), action)
     yield "noting that it is whole"
     world.change_config(name, {marks.ARRIVING: arriving(source, whole=True)})
+
+
+def _check_old(world: World, name: str) -> bool:
+    """Whether something is here that a move has marked: a part, or what was left behind. Refuses anything else."""
+    present = world.instance(name)
+    if present is None:
+        return False
+    if not any(mark in present.config for mark in PASSING_MARKS):
+        raise TerminalError(f"there is an instance {name} here", remedy="look again", reason="Conflict")
+    if present.status is not InstanceStatus.STOPPED:
+        raise TerminalError(f"somebody started {name}", remedy="stop it", reason="Running")
+    return True
 
 
 def _offered(neighbours: Neighbours, own: str, action: FetchInstance) -> Instance:

@@ -127,6 +127,35 @@ def test_it_comes_back_with_what_was_made_there(fleet: Fleet) -> None:
     assert fleet.content("jump-1", "alice") == made
 
 
+@pytest.mark.parametrize("protect", [False, True])
+def test_what_was_left_behind_stays_until_the_other_host_has_offered_the_newer_one(protect: bool) -> None:
+    fleet = Fleet("jump-1", "jump-2")
+    for host in ("jump-1", "jump-2"):
+        fleet.declare(on(host, deletion={"protect": protect}))
+        fleet.settle()
+    left = fleet.content("jump-1", "alice")
+    fleet.sim.work()
+    fleet.deliver(fleet.manifests(on("jump-1", deletion={"protect": protect})), "jump-1")  # jump-2 does not offer it
+    (plan,) = fleet.plan("jump-1").environments
+    assert [action.kind for action in plan.actions if action.kind != "WriteAccountKeys"] == ["FetchInstance"]
+    assert "an older copy (moved)" in render.text(fleet.plan("jump-1"))
+    assert [failure.error.reason for failure in fleet.pass_of("jump-1")] == ["NotOffered"]
+    assert fleet.instance("jump-1", "alice") is not None
+    assert fleet.content("jump-1", "alice") == left
+    fleet.declare(on("jump-1", deletion={"protect": protect}))
+    fleet.settle()
+    assert fleet.running("alice") == ["jump-1"]
+    assert fleet.content("jump-1", "alice") > left
+
+
+def test_a_host_is_declared_by_its_name_in_small_letters(fleet: Fleet) -> None:
+    seen = fleet.world("jump-1").snapshot()
+    observed = replace(seen, host=replace(seen.host, name="Jump-1.example.org"), peers=fleet.peers("jump-1"))
+    plan = make_plan(fleet.sim.members["jump-1"].load, observed, fleet.now)
+    assert not plan.interlocks
+    assert (plan.places["alice"].stand, plan.places["alice"].host) == (Stand.HERE, "jump-1")
+
+
 def test_a_protected_one_moves_and_stays_protected() -> None:
     fleet = Fleet("jump-1", "jump-2")
     fleet.declare(on("jump-1", deletion={"protect": True}))
