@@ -125,7 +125,7 @@ def _same_probe(lines: tuple[str, ...], account: Account, host: HostFacts, addre
 def _fetch(
     desired: DesiredEnvironment, observed: Observed, instance: Instance | None, decision: Decision
 ) -> EnvironmentPlan:
-    """An older copy that is here goes when the source has offered the newer one, and FetchInstance itself sees to that."""
+    """An older copy that is here goes when the source has offered the newer one; FetchInstance itself sees to that."""
     name, source = desired.name, decision.source
     actions: list[Action] = list(route(desired.manifest, observed, decision))
     own = short_name(observed.host)

@@ -14,7 +14,8 @@ from containarium.plan.resolve import suspended_here
 def why_not(load: Load, observed: Observed, name: str, caller: str) -> str:
     """Why ``caller`` does not get the environment from this host, in words; empty where it does.
 
-    This host's own manifests have to place it there: one that has older or newer ones waits until both agree.
+    This host's own manifests have to place it there by name: one that has older or newer ones waits until both agree,
+    and what nobody has placed is given away to nobody, not even what was left behind.
     """
     if load.host(caller) is None or load.host(short_name(observed.host)) is None:
         return f"{caller} and this host are not both declared"
@@ -30,8 +31,22 @@ def why_not(load: Load, observed: Observed, name: str, caller: str) -> str:
     if box.presence is Presence.ARRIVING:
         return f"{name} is not whole here"
     placement = manifest.environment.spec.placement
-    if placement is None and box.presence is Presence.MOVED:
-        return ""  # nobody has more of it, and it may be put back anywhere
     if placement is None or placement.host != caller:
         return f"{name} is not placed on {caller}"
+    return _why_taken(observed, name, caller)
+
+
+def _why_taken(observed: Observed, name: str, caller: str) -> str:
+    """Why it is another host's already, as far as the others' answers of now are in ``observed``.
+
+    Who has a part of a copy may still make it the environment; it throws that away first.
+    """
+    for host, peer in sorted(observed.peers.items()):
+        box = peer.boxes.get(name) if peer.answers and peer.boxes is not None and host != caller else None
+        if box is None:
+            continue
+        if box.presence in (Presence.HERE, Presence.RETIRED):
+            return f"{host} has {name}"
+        if box.presence is Presence.ARRIVING and box.other == short_name(observed.host):
+            return f"{host} still has a part of {name}, which it was fetching"
     return ""

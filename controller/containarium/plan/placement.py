@@ -257,7 +257,10 @@ class _Case:
     def _only_left(self, host: str, then: Step) -> Decision:
         went = self._boxes[host].other
         message = f"{went} has {NAMES} no more; {host} has what was left there at a move, which is older"
-        hold = Hold(Suspicion.LEFT_BEHIND, message, f"put the data back on {went}", Verb.MOVE)
+        remedy = f"put the data back on {went}"
+        if not self._placed:
+            remedy += ", or say with placement.host where what is left is to run"
+        hold = Hold(Suspicion.LEFT_BEHIND, message, remedy, Verb.MOVE)
         return self._held(hold, then, host if then is Step.FETCH else "")
 
     def _only_part(self, host: str, then: Step) -> Decision:

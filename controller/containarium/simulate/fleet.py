@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from containarium.model.fleet import Box, Peer
 from containarium.model.host import RetryableError
@@ -81,7 +81,9 @@ class SimulatedFleet:
     def check_offer(self, own: str, host: str, environment: str) -> None:
         """Ask a host whether its manifests let ``own`` have the environment."""
         observed = self.reach(own, host).snapshot(Look.SHALLOW)
-        if why := why_not(self.members[host].load, observed, environment, own):
+        others = [name for name in self.members if name != host and not self._unreachable(host, name)]
+        now = {name: Peer(name, boxes(self.members[name].world.snapshot(Look.SHALLOW))) for name in others}
+        if why := why_not(self.members[host].load, replace(observed, peers=now), environment, own):
             raise RetryableError(f"{host} does not offer it: {why}", remedy="wait", reason="NotOffered")
 
     def _peer(self, own: str, host: str) -> Peer:

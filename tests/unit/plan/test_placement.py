@@ -400,6 +400,10 @@ def test_what_only_was_left_behind_comes_back_only_with_an_admins_word(fleet: Fl
     assert fleet.running("alice") == []
     (held,) = fleet.plan("jump-2").interlocks
     assert held.reason is Suspicion.LEFT_BEHIND
+    assert "placement.host" not in held.remedy
+    fleet.declare(manifest("alice"))
+    assert "placement.host" in fleet.plan("jump-1").interlocks[0].remedy
+    fleet.declare(on("jump-2"))
     fleet.approvals = frozenset({Approval("move", frozenset({"alice"}))})
     fleet.settle()
     assert fleet.running("alice") == ["jump-2"]
