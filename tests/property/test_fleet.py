@@ -24,7 +24,7 @@ from containarium.plan import addresses
 from containarium.plan.decision import Suspicion
 from containarium.plan.presence import box_of, is_whole, unstartable
 from containarium.plan.terms import Approval
-from containarium.simulate.faults import Boundary, Crash, Fault, Kill, Meddle, Seeded
+from containarium.simulate.faults import DONE, Boundary, Crash, Fault, Kill, Meddle, Seeded
 from containarium.simulate.somebody import Somebody
 from tests.builders import manifest, public_key
 from tests.fleet import Fleet
@@ -74,6 +74,8 @@ class Moving(RuleBasedStateMachine):
         """Whether anybody was told what was true no more."""
         self.doors: dict[str, dict[str, str]] = {}
         """Where the jump accounts of a host led when its last pass began."""
+        self.making: set[tuple[str, str]] = set()
+        """What a host has begun to make."""
         self.foreign: dict[str, Any] = {}
         self.broken: list[str] = []
 
@@ -252,6 +254,8 @@ class Moving(RuleBasedStateMachine):
 
     def judged(self, host: str, boundary: Boundary, fault: Fault | None) -> Fault | None:
         """Look at what is about to happen, on the worlds themselves and not on any plan."""
+        if isinstance(boundary.action, CreateInstance):
+            self.judge_creation(host, boundary.action.environment, done=boundary.step == DONE)
         if boundary.action is not None:
             self.judge(host, boundary.action)
         return fault
@@ -263,18 +267,35 @@ class Moving(RuleBasedStateMachine):
         must(name != FOREIGN, f"{action.kind} on what is somebody else's")
         there = {other: self.fleet.instance(other, name) for other in self.fleet.sim.members if other != host}
         copies = {other for other, instance in there.items() if whole(instance)}
-        if isinstance(action, CreateInstance) and not whole(self.fleet.instance(host, name)):
-            known = {declared.name for declared in member.load.hosts}
-            door = self.doors[host][name]  # only who has no account that leads there cannot know a host struck off
-            known |= {other for other in copies if addresses.inside(self.fleet.world(other).facts.subnet, door)}
-            must(not copies & known, f"{name} is made anew on {host}, and {copies} have it")
-            if copies:
-                self.forked.add(name)
         if isinstance(action, DeleteInstance) and whole(self.fleet.instance(host, name)):
             mine = self.fleet.content(host, name)
             better = any(self.fleet.content(other, name) >= mine for other in copies)
             gone = all(declared.name != name for declared in member.load.manifests)
             must(better or gone or name in self.forked, f"the newest data of {name} is deleted on {host}")
+
+    def judge_creation(self, host: str, name: str, *, done: bool) -> None:
+        """Once it is made; one that was there before is not made. Who was misled may overlook what was left behind."""
+        if not done:
+            if not whole(self.fleet.instance(host, name)):
+                self.making.add((host, name))
+            return
+        if (host, name) not in self.making:
+            return
+        self.making.discard((host, name))
+        copies = {other for other in self.have(name) if other != host}
+        known = {declared.name for declared in self.fleet.sim.members[host].load.hosts}
+        door = self.doors[host][name]  # only who has no account that leads there cannot know a host struck off
+        known |= {other for other in copies if addresses.inside(self.fleet.world(other).facts.subnet, door)}
+        wrong = {other for other in copies & known if not self.misled or self.lives(other, name)}
+        must(not wrong, f"{name} is made anew on {host}, and {wrong} have it")
+        if copies:
+            self.forked.add(name)
+
+    def lives(self, host: str, name: str) -> bool:
+        """Whether it is there, and neither on its way there nor left behind."""
+        instance = self.fleet.instance(host, name)
+        passing = (Presence.ARRIVING, Presence.MOVED)
+        return instance is not None and box_of(name, instance).presence not in passing
 
     @invariant()
     def the_newest_data_is_somewhere(self) -> None:

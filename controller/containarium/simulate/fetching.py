@@ -7,7 +7,7 @@ from typing import Protocol
 
 from containarium.model import marks
 from containarium.model.action import FetchInstance
-from containarium.model.fleet import Peer
+from containarium.model.fleet import Peer, Presence
 from containarium.model.host import RetryableError, TerminalError
 from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Instance, InstanceStatus
@@ -30,6 +30,18 @@ class Neighbours(Protocol):
     def check_offer(self, own: str, host: str, environment: str) -> None:
         """Ask a host whether its own manifests let ``own`` have the environment. Raises RetryableError."""
         ...
+
+    def holders(self, own: str, environment: str, *presences: Presence) -> tuple[str, ...]:
+        """Who of the other declared hosts that answer ``own`` has it so at this very moment, sorted."""
+        ...
+
+
+def check_nobody_has(neighbours: Neighbours | None, own: str, environment: str, *presences: Presence) -> None:
+    """Ask once more, right before what the answers of a while ago allowed. Raises RetryableError."""
+    if neighbours is not None and (holders := neighbours.holders(own, environment, *presences)):
+        raise RetryableError(
+            f"{' and '.join(holders)} has {environment}", remedy="it is looked at again", reason="LivesElsewhere"
+        )
 
 
 def fetch(world: World, action: FetchInstance, neighbours: Neighbours | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from containarium.model.fleet import Box, Peer
+from containarium.model.fleet import Box, Peer, Presence
 from containarium.model.host import RetryableError
 from containarium.model.manifest import DeclaredHost, Load
 from containarium.model.observed import Look
@@ -81,10 +81,20 @@ class SimulatedFleet:
     def check_offer(self, own: str, host: str, environment: str) -> None:
         """Ask a host whether its manifests let ``own`` have the environment."""
         observed = self.reach(own, host).snapshot(Look.SHALLOW)
-        others = [name for name in self.members if name != host and not self._unreachable(host, name)]
-        now = {name: Peer(name, boxes(self.members[name].world.snapshot(Look.SHALLOW))) for name in others}
-        if why := why_not(self.members[host].load, replace(observed, peers=now), environment, own):
+        observed = replace(observed, peers=self._now(host))
+        if why := why_not(self.members[host].load, observed, environment, own):
             raise RetryableError(f"{host} does not offer it: {why}", remedy="wait", reason="NotOffered")
+
+    def holders(self, own: str, environment: str, *presences: Presence) -> tuple[str, ...]:
+        """Who of the other declared hosts that answer ``own`` has it so at this very moment, sorted."""
+        told = {name: (peer.boxes or {}).get(environment) for name, peer in self._now(own).items()}
+        return tuple(sorted(name for name, box in told.items() if box is not None and box.presence in presences))
+
+    def _now(self, own: str) -> Mapping[str, Peer]:
+        """What the other declared hosts that answer a host tell it when it asks at this very moment."""
+        listed = [host.name for host in self.members[own].load.hosts if host.name != own]
+        there = {name: self.members[name].world for name in listed if not self._unreachable(own, name)}
+        return {name: Peer(name, boxes(world.snapshot(Look.SHALLOW))) for name, world in there.items()}
 
     def _peer(self, own: str, host: str) -> Peer:
         pair = (own, host)

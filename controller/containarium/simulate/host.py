@@ -35,13 +35,13 @@ from containarium.model.action import (
     WriteAccountKeys,
     WriteGuestKeys,
 )
-from containarium.model.fleet import Peer
+from containarium.model.fleet import Peer, Presence
 from containarium.model.host import HostError, Inside, Progress, RetryableError, TerminalError, everybody, silent
 from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
 from containarium.simulate import accounts, guests, incus, limits
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
-from containarium.simulate.fetching import Neighbours, fetch
+from containarium.simulate.fetching import Neighbours, check_nobody_has, fetch
 from containarium.simulate.world import World
 
 STEP_SECONDS = 0.01
@@ -151,7 +151,15 @@ def _steps(world: World, action: Action, neighbours: Neighbours | None) -> Itera
         yield from _adopt(world, action)
         return
     _ours(world, action)
-    steps = fetch(world, action, neighbours) if isinstance(action, FetchInstance) else _instance_steps(world, action)
+    match action:
+        case FetchInstance():
+            steps = fetch(world, action, neighbours)
+        case CreateInstance():
+            steps = _create(world, action, neighbours)
+        case UpdateInstance():
+            steps = _update(world, action, neighbours)
+        case _:
+            steps = _instance_steps(world, action)
     for step in steps:
         yield step
         _ours(world, action)
@@ -184,8 +192,6 @@ def _account_steps(world: World, action: Action) -> Iterator[str]:
 def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
     name = action.instance
     match action:
-        case CreateInstance():
-            yield from _create(world, action)
         case DeleteInstance(reason=reason):
             if world.instance(name) is not None:
                 incus.check_protection(world.instances[name])
@@ -195,10 +201,6 @@ def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
                     incus.stop(world, name)
                 yield "deleting the instance"
                 incus.delete(world, name)
-        case UpdateInstance(config=config, devices=devices):
-            incus.refuse_shrinking(world, name, devices)
-            yield "patching the instance"
-            incus.patch(world, name, config, devices)
         case BackupInstance():
             incus.the_instance(world, name)
             yield "exporting the instance"
@@ -223,7 +225,19 @@ def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
             yield from _guest_steps(world, action)
 
 
-def _create(world: World, action: CreateInstance) -> Iterator[str]:
+def _update(world: World, action: UpdateInstance, neighbours: Neighbours | None) -> Iterator[str]:
+    """What is no longer to be another host's is taken back only while none says that it lives there."""
+    name, config = action.instance, action.config
+    incus.refuse_shrinking(world, name, action.devices)
+    yield "patching the instance"
+    present = world.instance(name)
+    left = any(config.get(mark) == "" for mark in (marks.LEAVING, marks.MOVED)) and not config.get(marks.MOVED)
+    if left and present is not None and marks.ARRIVING not in present.config:
+        check_nobody_has(neighbours, world.facts.name, action.environment, Presence.HERE)
+    incus.patch(world, name, config, action.devices)
+
+
+def _create(world: World, action: CreateInstance, neighbours: Neighbours | None) -> Iterator[str]:
     """A half-born row of ours is thrown away first; one that was made whole is kept as it is."""
     name = action.instance
     present = world.instance(name)
@@ -238,6 +252,8 @@ def _create(world: World, action: CreateInstance) -> Iterator[str]:
         yield "deleting the half-born instance"
         incus.delete(world, name)
     yield "inserting the row"
+    having = (Presence.HERE, Presence.RETIRED, Presence.LEAVING)
+    check_nobody_has(neighbours, world.facts.name, action.environment, *having)
     incus.insert_row(world, name, action.config, action.devices)
     yield "unpacking the image"
     incus.unpack(world, name, action.image, recipe)

@@ -183,6 +183,30 @@ def test_nothing_is_made_while_a_host_is_silent_that_may_have_it(fleet: Fleet) -
     assert fleet.running("bob") == ["jump-2"]
 
 
+def test_nothing_is_made_past_a_host_that_got_it_since_it_was_asked() -> None:
+    fleet = Fleet("jump-1", "jump-2")
+    fleet.declare()
+    fleet.settle()
+    fleet.declare(on("jump-1"))
+    fleet.pass_of("jump-1")
+    fleet.somebody("jump-2").remove_host_keys("alice")
+    fleet.deliver(fleet.manifests(on("jump-2")), "jump-2")
+    fleet.sim.stale |= {("jump-2", "jump-1")}
+    assert [failure.error.reason for failure in fleet.pass_of("jump-2")] == ["LivesElsewhere"]
+    assert fleet.instance("jump-2", "alice") is None
+
+
+def test_nothing_is_taken_back_from_a_host_that_got_it_since_it_was_asked(fleet: Fleet) -> None:
+    fleet.declare(on("jump-2"))
+    fleet.plan("jump-1")  # it asks jump-2, which has nothing
+    fleet.pass_of("jump-2")
+    fleet.pass_of("jump-2")
+    fleet.declare(on("jump-1"))
+    fleet.sim.stale |= {("jump-1", "jump-2")}
+    assert [failure.error.reason for failure in fleet.pass_of("jump-1")] == ["LivesElsewhere"]
+    assert fleet.running("alice") == ["jump-2"]
+
+
 def test_a_silent_host_that_has_it_is_waited_for(fleet: Fleet) -> None:
     fleet.sim.members["jump-1"].up = False
     fleet.declare(on("jump-2"))
