@@ -55,6 +55,8 @@ class Load:
     """Names of the EnvironmentClasses that load, sorted. What they say is in the manifests already."""
     hosts: tuple[DeclaredHost, ...] = ()
     """The machines that there are, sorted by name; empty where no Host manifest says."""
+    hosts_unsure: bool = False
+    """Whether a problem may be with a Host manifest: then ``hosts`` may lack one that there is."""
 
     def host(self, name: str) -> DeclaredHost | None:
         """The Host manifest of this name."""

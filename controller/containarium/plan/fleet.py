@@ -100,7 +100,9 @@ class Fleet:
     hosts: Mapping[str, DeclaredHost]
     peers: Mapping[str, Peer]
     sure: bool
-    """Whether all Host manifests were read: with one missing, nothing is made that its host may have."""
+    """Whether all Host manifests were read: with one missing, nothing is made that its host may have. Where only this
+    host is declared, it makes what there is as one without a fleet does.
+    """
     observed: Observed = field(repr=False)
 
     @classmethod
@@ -111,8 +113,7 @@ class Fleet:
         own = short_name(observed.host)
         hosts = {host.name: host for host in load.hosts}
         peers = {name: observed.peers.get(name, Peer(name)) for name in hosts if name != own}
-        # A refused manifest without the name of an environment may be that of a host.
-        sure = load.complete and all(problem.environment for problem in load.problems)
+        sure = hosts.keys() == {own} or (load.complete and not load.hosts_unsure)
         return cls(own, hosts, peers, sure, observed)
 
     @property

@@ -210,7 +210,7 @@ class _Case:
         if self._fleet.silent:
             return self._held_by_silence(self._fleet.silent, verb, then)
         if not self._fleet.sure:
-            return self._unread()
+            return self._unread(verb, then)
         return self._struck_off(verb, then) if self._leads_astray() else None
 
     def _leads_astray(self) -> bool:
@@ -242,13 +242,14 @@ class _Case:
         hold = Hold(Suspicion.PEER_SILENT, f"{silent} {words}", remedy, verb)
         return self._held(hold, then, source)
 
-    def _unread(self) -> Decision:
+    def _unread(self, verb: Verb, then: Step) -> Decision:
         hold = Hold(
             Suspicion.MANIFEST_ERRORS,
             f"not all manifests load, and one of them may be that of the host that has {NAMES}",
             "mend the manifests that are named above",
+            verb,
         )
-        return self._held(hold, Step.KEEP)
+        return self._held(hold, then)
 
     def _held(self, hold: Hold, then: Step, source: str = "") -> Decision:
         message = hold.message.replace(NAMES, self._name)

@@ -5,7 +5,9 @@ Tree.files -> read_candidates (yamltree, models, keys) -> check_together -> Load
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -23,6 +25,8 @@ from containarium.sources.yamltree import MAX_NODES, Budget, BudgetExceededError
 
 Reader = Callable[[str, bytes, KeyFiles, Budget], Iterator[Candidate]]
 """What makes Environments of one file, as ``read_candidates`` does."""
+
+_KIND = re.compile(rb"\bkind\W{1,9}([A-Za-z]{1,32})")
 
 
 def load(folder: Path, read: Reader = read_candidates, also: Iterable[SourceFile] = ()) -> Load:
@@ -60,8 +64,9 @@ def load(folder: Path, read: Reader = read_candidates, also: Iterable[SourceFile
             "SourceEmpty",
         )
         hosts, found = check_hosts(candidates)
-        return replace(nobody, hosts=tuple(hosts), problems=(*nobody.problems, *found))
-    return _result(candidates, problems, shown, complete=whole)
+        return replace(nobody, hosts=tuple(hosts), problems=(*nobody.problems, *found), hosts_unsure=bool(found))
+    loaded = _result(candidates, problems, shown, complete=whole)
+    return replace(loaded, hosts_unsure=loaded.hosts_unsure or reading.hosts_unsure)
 
 
 def load_file(path: Path) -> Load:
@@ -86,11 +91,15 @@ def load_file(path: Path) -> Load:
 
 
 class _Reading:
-    """One load in progress. ``whole`` turns false when something was lost that cannot be told by name."""
+    """One load in progress. ``whole`` turns false when something was lost that cannot be told by name.
+
+    ``hosts_unsure`` turns true with a problem that may be with a Host manifest.
+    """
 
     def __init__(self, tree: Tree, read: Reader = read_candidates) -> None:
         self.problems: list[Problem] = []
         self.whole = True
+        self.hosts_unsure = False
         self._read = read
         self._tree = tree
         self._keys = KeyFiles(tree)
@@ -102,17 +111,31 @@ class _Reading:
             if file.error is not None:
                 self._refuse(file.path, file.error.message, file.error.remedy, "FileUnreadable")
                 self.whole = self.whole and not file.error.whole
+                self.hosts_unsure = True
                 continue
             try:
-                yield from self._read(file.path, file.data, self._keys, self._budget)
+                for candidate in self._read(file.path, file.data, self._keys, self._budget):
+                    self.hosts_unsure = self.hosts_unsure or _may_be_host(candidate, file.data)
+                    yield candidate
             except BudgetExceededError:
                 message = f"there are more than {MAX_NODES} values in all manifests, up to here"
                 self._refuse(file.path, message, "split them over several hosts", "TooLarge")
                 self.whole = False
+                self.hosts_unsure = True
                 return
 
     def _refuse(self, path: str, message: str, remedy: str, reason: str) -> None:
         self.problems.append(Problem(Location(path), "", message, remedy, reason))
+
+
+def _may_be_host(candidate: Candidate, data: bytes) -> bool:
+    """Whether a document is refused that is a Host, or was meant to be one: nearly so spelt, in a file that says so."""
+    if not candidate.problems or candidate.of_class or candidate.name:
+        return False
+    kinds = _KIND.findall(data.replace(b"\0", b""))  # in UTF-16, too
+    return candidate.of_host or any(
+        difflib.get_close_matches(kind.decode().lower(), ["host"], cutoff=0.6) for kind in kinds
+    )
 
 
 def _result(
@@ -123,7 +146,7 @@ def _result(
     manifests.sort(key=lambda manifest: manifest.name)
     classes = sorted(candidate.named.metadata.name for candidate in candidates if candidate.named is not None)
     every = tuple(sorted((*problems, *found, *also)))
-    return Load(tuple(manifests), every, complete, source, tuple(classes), tuple(hosts))
+    return Load(tuple(manifests), every, complete, source, tuple(classes), tuple(hosts), hosts_unsure=bool(also))
 
 
 def _unavailable(error: OSError | ValueError) -> tuple[str, str, str]:

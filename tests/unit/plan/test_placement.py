@@ -323,13 +323,32 @@ def test_what_left_for_a_host_that_is_struck_off_is_not_taken_back_by_itself(fle
     assert [held.reason for held in fleet.plan("jump-1").interlocks] == [Suspicion.NOT_DECLARED]
 
 
-def test_with_a_manifest_that_may_be_a_hosts_nothing_is_made_that_it_may_have(fleet: Fleet) -> None:
-    content = fleet.manifests(on("jump-2"), hosts=["jump-2"])
+def test_with_a_manifest_that_may_be_a_hosts_nothing_is_made_that_it_may_have() -> None:
+    fleet = Fleet("jump-1", "jump-2", "jump-3")
+    content = fleet.manifests(on("jump-2"), hosts=["jump-2", "jump-3"])
     broken = Problem(Location("jump-1.yaml", 1, 1), "", "is no YAML", "mend it")
-    fleet.deliver(replace(content, problems=(broken,)), "jump-2")
+    fleet.declare(hosts=["jump-2", "jump-3"])
+    fleet.deliver(replace(content, problems=(broken,), hosts_unsure=True), "jump-2")
     fleet.pass_of("jump-2")
     assert fleet.instance("jump-2", "alice") is None
-    assert [held.reason for held in fleet.plan("jump-2").interlocks] == [Suspicion.MANIFEST_ERRORS]
+    (held,) = fleet.plan("jump-2").interlocks
+    assert held.reason is Suspicion.MANIFEST_ERRORS
+    assert held.digest in held.remedy
+    fleet.approvals = frozenset({Approval("create", frozenset({"alice"}))})
+    fleet.pass_of("jump-2")
+    assert fleet.running("alice") == ["jump-2"]
+
+
+@pytest.mark.parametrize("hosts", [["jump-2"], ["jump-2", "jump-3"]])
+def test_a_broken_file_that_is_no_hosts_holds_up_nobody_else(hosts: list[str]) -> None:
+    fleet = Fleet("jump-2", "jump-3")
+    content = fleet.manifests(on("jump-2"), hosts=hosts)
+    broken = Problem(Location("bob.yaml", 1, 1), "", "is no YAML", "mend it")
+    alone = len(hosts) == 1  # then not even a broken Host manifest does
+    fleet.declare(hosts=hosts)
+    fleet.deliver(replace(content, problems=(broken,), hosts_unsure=alone), "jump-2")
+    fleet.pass_of("jump-2")
+    assert fleet.running("alice") == ["jump-2"]
 
 
 @pytest.mark.parametrize("address", ["10.0.4.9", "169.254.169.254", "127.0.0.1", "10.0.3.1", "10.0.3.255", "", "x"])

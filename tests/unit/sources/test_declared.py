@@ -164,3 +164,40 @@ def test_a_changed_host_is_a_new_generation(tmp_path: Path) -> None:
 
 def test_the_schema_in_the_repository_is_that_of_the_types() -> None:
     assert (ROOT / "schemas/host.schema.json").read_text() == host_schema_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ALICE.replace("sshKeys", "sshKey"),
+        f"{HEAD}kind: Environment\nmetadata: {{name: '..'}}\n",
+        "this: [is, broken",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: some}\n",
+        f"{HEAD}kind: EnvironmentClass\nmetadata: {{name: small}}\nspec: {{cpus: 2}}\n",
+        f"{ALICE.replace('sshKeys', 'sshKey')}---\n{host('jump-2', 'network: {subnet: 10.0.4.1/24}')}",
+    ],
+)
+def test_a_broken_file_that_can_be_no_host_leaves_no_doubt_who_is_declared(tmp_path: Path, text: str) -> None:
+    found = reading(tmp_path, one=host("jump-1"), bob=text)
+    assert found.problems
+    assert not found.hosts_unsure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        host("jump-2", "network: {subnet: x}"),
+        host("jump-2").replace("kind: Host", "kind: Hots"),
+        host("jump-2").replace("metadata: {", "metadata: {["),
+        '{"kind": "Host", "metadata": {',
+        host("jump-1"),
+    ],
+)
+def test_a_broken_host_leaves_a_doubt_who_is_declared(tmp_path: Path, text: str) -> None:
+    assert not reading(tmp_path, one=host("jump-1"), alice=ALICE).hosts_unsure
+    assert reading(tmp_path, two=text).hosts_unsure
+    (tmp_path / "two.yaml").write_bytes(text.encode("utf-16") + b"\0")
+    assert load(tmp_path).hosts_unsure
+    (tmp_path / "two.yaml").unlink()
+    (tmp_path / "two.yaml").symlink_to("/nowhere")
+    assert load(tmp_path).hosts_unsure
