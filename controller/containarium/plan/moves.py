@@ -77,6 +77,13 @@ def away(manifest: Manifest, observed: Observed, decision: Decision, now: dateti
     return EnvironmentPlan(name, verb, tuple(actions), reason=decision.place.message)
 
 
+def frozen(manifest: Manifest, observed: Observed, decision: Decision) -> EnvironmentPlan:
+    """What is to be done about one of which nobody can tell where it is to run: keys that were withdrawn end."""
+    actions = tuple(route(manifest, observed, decision))
+    verb = Verb.UPDATE if actions else Verb.NONE
+    return EnvironmentPlan(manifest.name, verb, actions, reason=decision.place.message)
+
+
 def is_retirement(observed: Observed, name: str, decision: Decision) -> bool:
     """Whether it is retired here though nobody was asked to let it go: two hosts have it, and the other one counts."""
     instance = observed.instances.get(marks.instance_name(name))

@@ -14,7 +14,7 @@ from containarium.plan.adopt import adopt
 from containarium.plan.decision import EnvironmentPlan, Interlock, Place, Plan, Stand, Suspicion, Verb
 from containarium.plan.desired import desire
 from containarium.plan.fleet import Fleet, short_name
-from containarium.plan.moves import away, departed, is_retirement, settle
+from containarium.plan.moves import away, departed, frozen, is_retirement, settle
 from containarium.plan.resolve import Resolution, owned_account, resolve, suspended_here
 from containarium.plan.retire import Departure, departures, due, protected, prune, retire
 from containarium.plan.safety import BUDGET_WINDOW, over_budget, unsure
@@ -97,7 +97,8 @@ class _Away:
 def _away(resolution: Resolution, observed: Observed, now: datetime) -> _Away:
     if not resolution.decisions:
         return _Away()
-    plans: list[EnvironmentPlan] = []
+    refused = (frozen(manifest, observed, resolution.decisions[manifest.name]) for manifest in resolution.frozen)
+    plans = [plan for plan in refused if plan.actions]
     superseded: dict[str, EnvironmentPlan] = {}
     left: list[Departure] = []
     for manifest in resolution.away:

@@ -21,7 +21,7 @@ from containarium.plan.addressbook import AddressBook, refuse
 from containarium.plan.adopt import obstacles_to_adoption
 from containarium.plan.decision import Interlock, Place, Stand, Suspicion, Verb
 from containarium.plan.desired import ROOT_DEVICE, desire
-from containarium.plan.fleet import NAMES, Decision, Fleet, Hold, Step
+from containarium.plan.fleet import NAMES, Decision, Fleet, Hold, Step, Trouble
 from containarium.plan.placement import decide
 from containarium.plan.safety import heed
 from containarium.plan.terms import Approval
@@ -45,6 +45,8 @@ class Resolution:
     """Where there is a fleet: what is to be done on this host about each that stands, approvals heeded."""
     away: tuple[Manifest, ...] = ()
     """Those that stand and do not run here."""
+    frozen: tuple[Manifest, ...] = ()
+    """Those that are refused because nobody can tell on which host they are to run: only who gets in still changes."""
     interlocks: tuple[Interlock, ...] = ()
 
 
@@ -66,10 +68,14 @@ def resolve(
     sorted_out = _sort_out(manifests, observed, today, fleet)
     decisions, interlocks = heed(sorted_out.decisions, approved)
     wanted, away, problems = list(sorted_out.wanted), list[Manifest](), list(sorted_out.problems)
+    frozen: list[Manifest] = []
     for manifest in sorted_out.standing:
         decision = decisions[manifest.name]
         runs_here = decision.step in (Step.SETTLE, Step.FETCH, Step.REMAKE)
-        refused = _not_placeable(manifest, decision) or _account_conflict(manifest, observed)
+        refused = _account_conflict(manifest, observed)
+        if decision.refused is not None:
+            frozen += [manifest] if refused is None else []
+            refused = _not_placeable(manifest, decision.refused)
         if runs_here:
             refused = refused or conflict(manifest, observed) or _shrinking(manifest, observed)
         if refused is not None:
@@ -95,6 +101,7 @@ def resolve(
         held_address=tuple(book.held),
         decisions=decisions,
         away=tuple(away),
+        frozen=tuple(frozen),
         interlocks=interlocks,
     )
 
@@ -179,11 +186,8 @@ def _account_conflict(manifest: Manifest, observed: Observed) -> Problem | None:
     )
 
 
-def _not_placeable(manifest: Manifest, decision: Decision) -> Problem | None:
-    refused = decision.refused
-    if refused is None:
-        return None
-    return refuse(manifest, "spec.placement.host", refused.message, refused.remedy, refused.reason)
+def _not_placeable(manifest: Manifest, trouble: Trouble) -> Problem:
+    return refuse(manifest, "spec.placement.host", trouble.message, trouble.remedy, trouble.reason)
 
 
 def _adopts(manifest: Manifest, instance: Instance) -> bool:

@@ -269,6 +269,26 @@ def test_two_hosts_that_have_it_are_told_and_nothing_changes_until_one_is_named(
     assert superseded.config[marks.MOVED] == "jump-1"
 
 
+@pytest.mark.parametrize("reason", ["PlacedTwice", "HostUnknown"])
+def test_a_withdrawn_key_goes_from_every_door_of_one_that_is_refused(fleet: Fleet, reason: str) -> None:
+    keys = [public_key("new")]
+    if reason == "PlacedTwice":
+        fleet.somebody("jump-2").remove_host_keys("alice")
+        fleet.deliver(fleet.manifests(on("jump-2"), hosts=["jump-2"]), "jump-2")
+        fleet.pass_of("jump-2")  # it was alone, as far as it knew
+        fleet.declare(manifest("alice", keys=keys))
+    else:
+        fleet.declare(on("jump-9", keys=keys))
+    for host in fleet.sim.members:
+        before = fleet.door(host, "alice"), fleet.instance(host, "alice")
+        assert [problem.reason for problem in fleet.plan(host).problems] == [reason]
+        fleet.pass_of(host)
+        account = fleet.world(host).account("alice")
+        assert [line.split('" ')[1] for line in account.keys if "from=" not in line] == keys
+        assert (fleet.door(host, "alice"), fleet.instance(host, "alice")) == before
+        assert not fleet.plan(host).environments
+
+
 def test_a_host_that_left_the_list_changes_nothing_by_itself(fleet: Fleet) -> None:
     fleet.declare(on("jump-2"), on("jump-2", "bob"), hosts=["jump-2", "jump-3"])
     before = fleet.world("jump-1").snapshot()
