@@ -176,7 +176,7 @@ class _Asker:
 
     def __init__(self, host: HostManifest, neighbours: Neighbours, changed: Callable[[], None]) -> None:
         self.host = host
-        self.peer = Peer(host.name, error=f"{host.name} has not been asked yet")
+        self.peer = Peer(host.name)  # no error yet: whoever waits for it waits for a moment only
         self._neighbours = neighbours
         self._changed = changed
         self._ended = False

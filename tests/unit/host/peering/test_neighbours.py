@@ -13,7 +13,7 @@ import pytest
 
 from containarium.host.peering.channel import OpenLine
 from containarium.host.peering.neighbours import Neighbours, Watched
-from containarium.model.fleet import Presence
+from containarium.model.fleet import Peer, Presence
 from containarium.model.host import RetryableError, TerminalError
 from containarium.model.hostmanifest import HostManifest
 from tests.unit.host.peering.hosts import declared, host
@@ -29,9 +29,12 @@ class FakeLine:
     said: dict[str, str] = field(default_factory=lambda: {"jump-2": "here", "jump-3": "here"})
     clock: float = CLOCK
     asked: list[str] = field(default_factory=list)
+    wait: threading.Event | None = None
 
     def ask(self, host: HostManifest, request: Mapping[str, Any], seconds: float) -> bytes:
         self.asked.append(host.name)
+        if self.wait is not None:
+            self.wait.wait(20)
         if host.name not in self.said:
             raise RetryableError(f"{host.name} does not answer", remedy="see", reason="PeerSilent")
         box = {"name": "alice", "presence": self.said[host.name], "address": "", "other": ""}
@@ -92,6 +95,15 @@ def test_a_watched_host_answers_at_once_and_wakes_when_it_says_something_new() -
     assert boxes["alice"].presence is Presence.LEAVING
     watched.refresh("jump-2")
     assert not woken.acquire(blocking=False)
+    watched.stop()
+
+
+def test_who_was_never_asked_is_not_silent_with_a_reason() -> None:
+    line, answers = FakeLine(), threading.Event()
+    line.wait = answers
+    watched = Watched(neighbours(line), lambda: None)
+    assert watched.peers(HOSTS[:2]) == {"jump-2": Peer("jump-2")}
+    answers.set()
     watched.stop()
 
 
