@@ -14,16 +14,16 @@ from containarium.host.faults import clean
 from containarium.host.firewall import INCUS_PORT
 from containarium.host.idmaps import ISOLATED
 from containarium.host.incus import Incus
-from containarium.host.instances import Instances, refuse_if_busy, runs
+from containarium.host.instances import Instances, refuse_if_busy
 from containarium.host.peering.wire import Offer
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.action import FetchInstance, UpdateInstance
+from containarium.model.action import DeleteInstance, FetchInstance, UpdateInstance
 from containarium.model.host import Progress, RetryableError, TerminalError, silent
 from containarium.model.hostmanifest import HostManifest
 from containarium.model.quantity import parse_bytes
-from containarium.plan.desired import AUTOSTART, ROOT_DEVICE
-from containarium.plan.presence import WHOLE, arriving
+from containarium.plan.desired import AUTOSTART, PROTECTION, ROOT_DEVICE
+from containarium.plan.presence import PASSING_MARKS, WHOLE, arriving
 from containarium.plan.restored import objections
 
 _LONGEST = 24 * 3600.0
@@ -74,7 +74,7 @@ class Fetcher:
         self._refresh = refresh
 
     def fetch(self, action: FetchInstance, progress: Progress = silent) -> None:
-        """Fetch it; whatever an earlier attempt left is made anew. Raises HostError.
+        """Fetch it. What is out of date here goes, once the other host holds what takes its place. Raises HostError.
 
         What came is judged before it counts as whole: it may ask for no more of this host than an environment may.
         """
@@ -86,7 +86,7 @@ class Fetcher:
             body = _body(action, held.offer, host)
             _refuse(action, {"config": body["config"], "devices": body["devices"], "type": "container"})
             if left:  # only now is it certain that the other host has all of it
-                progress("removing what an earlier fetch left")
+                progress("removing what is here of it, which is out of date")
                 self._remove(action)
             self._sweep()
             operation = self._instances.idmaps.begin(body)
@@ -96,36 +96,49 @@ class Fetcher:
         self._refresh(action.source)  # that it let go is what the next pass has to know
 
     def _left(self, action: FetchInstance) -> bool:
-        """Whether an earlier attempt left something. It counts as a part from now on: nobody knows how old it is."""
-        there = self._incus.find("instances", action.instance)
-        if there is None:
+        """Whether there is something here that is out of date: a part that an earlier attempt left, or what was left
+        behind at a move. What arrived counts as a part from now on: nobody knows how old it is.
+        """
+        if self._incus.find("instances", action.instance) is None:
             return False
-        self._instances.owned(action.instance, action.environment)
-        mark = (there.get("config") or {}).get(marks.ARRIVING, "")
-        if not mark:
+        config = self._out_of_date(action)
+        refuse_if_busy(self._incus, action.instance)
+        mark = config.get(marks.ARRIVING, "")
+        if mark.endswith(WHOLE):
+            self._mark(action, {marks.ARRIVING: mark.removesuffix(WHOLE)})
+        return True
+
+    def _out_of_date(self, action: FetchInstance) -> Mapping[str, str]:
+        """The config of what is here. Raises HostError where it is not ours, has no mark of a move, or runs."""
+        there = self._instances.owned(action.instance, action.environment).value
+        config: Mapping[str, str] = there.get("config") or {}
+        if not any(config.get(mark) for mark in PASSING_MARKS):
             raise RetryableError(
                 f"{action.instance} is here, and is no part of a copy",
                 remedy="it is looked at again",
                 reason="Conflict",
             )
-        refuse_if_busy(self._incus, action.instance)
-        if runs(there):
+        if there.get("status") != "Stopped":
+            what = "is not whole" if config.get(marks.ARRIVING) else f"is out of date: {action.source} has a newer one"
             raise TerminalError(
-                f"somebody started {action.instance}, which is not whole",
+                f"somebody started {action.instance}, which {what}",
                 remedy=f"stop it: incus stop --force {action.instance}",
                 reason="Running",
             )
-        if mark.endswith(WHOLE):
-            self._mark(action, {marks.ARRIVING: mark.removesuffix(WHOLE)})
-        return True
+        return config
 
     def _mark(self, action: FetchInstance, config: Mapping[str, str]) -> None:
         self._instances.update(UpdateInstance(environment=action.environment, instance=action.instance, config=config))
 
     def _remove(self, action: FetchInstance) -> None:
-        """Delete a part, whatever it says about protection."""
-        self._mark(action, {"security.protection.delete": ""})
-        self._instances.remove_part(action.instance, action.environment)
+        """Delete what is out of date. A protection on it is for what lives on, and that has its own."""
+        part = self._out_of_date(action).get(marks.ARRIVING)
+        self._mark(action, {PROTECTION: ""})
+        if part:
+            self._instances.remove_part(action.instance, action.environment)
+        else:
+            gone = DeleteInstance(environment=action.environment, instance=action.instance, reason=marks.OUT_OF_DATE)
+            self._instances.delete(gone)
 
     def _finish(self, action: FetchInstance, offer: Offer) -> None:
         """Look at what came, and say last of all that it is whole."""

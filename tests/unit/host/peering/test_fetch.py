@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,6 +51,7 @@ class Source:
     open: bool = False
     alive: bool = True
     refuses: bool = False
+    meanwhile: Callable[[], None] = lambda: None
 
     def declared(self, name: str) -> HostManifest:
         return host(1)
@@ -62,6 +63,7 @@ class Source:
         if self.refuses:
             raise RetryableError("jump-1 says: no", reason="PeerRefused")
         self.open = True
+        self.meanwhile()
         try:
             yield Held(self.offer, self.check)
         finally:
@@ -180,11 +182,44 @@ def test_what_is_whole_counts_as_a_part_before_the_other_is_asked(stage: Stage) 
     assert stage.incus.done == [f"{marks.ARRIVING}=jump-1", "ask"]
 
 
+LEFT = [{marks.MOVED: "jump-1", marks.RETIRED: "2026-01-01T00:00:00Z"}, {marks.LEAVING: "jump-1"}]
+
+
+@pytest.mark.parametrize("config", LEFT)
+def test_what_was_left_behind_goes_once_the_other_has_it_ready(stage: Stage, config: dict[str, str]) -> None:
+    stage.incus.instances[BOX] = instance(**config, **{"security.protection.delete": "true"})
+    stage.fetcher.fetch(ACTION)
+    done = [step for step in stage.incus.done if step in ("ask", "fetch", f"delete {BOX}")]
+    assert done == ["ask", f"delete {BOX}", "fetch"]
+    assert stage.config[marks.ARRIVING] == "jump-1;whole"
+    assert not config.keys() & stage.config.keys()
+
+
+@pytest.mark.parametrize("config", LEFT)
+def test_what_was_left_behind_stays_as_it_is_while_the_other_refuses(stage: Stage, config: dict[str, str]) -> None:
+    stage.incus.instances[BOX] = instance(**config)
+    stage.source.refuses = True
+    with pytest.raises(HostError, match="jump-1 says: no"):
+        stage.fetcher.fetch(ACTION)
+    assert stage.incus.done == ["ask"]
+    assert stage.incus.instances[BOX] == instance(**config)
+
+
+def test_what_changed_while_the_other_was_asked_is_not_thrown_away(stage: Stage) -> None:
+    stage.incus.instances[BOX] = instance(**{marks.MOVED: "jump-1"})
+    stage.source.meanwhile = lambda: stage.incus.instances.update({BOX: instance(status="Running")})
+    with pytest.raises(HostError, match="no part of a copy"):
+        stage.fetcher.fetch(ACTION)
+    assert stage.incus.done == ["ask"]
+
+
 @pytest.mark.parametrize(
     "there",
     [
         instance(),
-        instance(**{marks.LEAVING: "jump-1"}),
+        instance(**{marks.RETIRED: "2026-01-01T00:00:00Z"}),
+        instance(status="Running", **{marks.MOVED: "jump-1"}),
+        instance(**{marks.MOVED: "jump-1", marks.ENVIRONMENT: "bob"}),
         instance(**{marks.ARRIVING: "jump-1", marks.ENVIRONMENT: "bob"}),
         instance(status="Running", **{marks.ARRIVING: "jump-1"}),
     ],
