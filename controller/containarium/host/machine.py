@@ -24,6 +24,7 @@ from containarium.host.nicfilters import NicFilters
 from containarium.host.observe import Accounts, observe
 from containarium.host.peering.answers import Answers
 from containarium.host.peering.channel import Channel
+from containarium.host.peering.elsewhere import Elsewhere
 from containarium.host.peering.fetch import Fetcher
 from containarium.host.peering.fleet import own_name
 from containarium.host.peering.neighbours import Neighbours, Watched
@@ -83,6 +84,8 @@ class Machine:
         neighbours = neighbours or Neighbours(own_name(), Channel(settings, cancellation=self._cancellation))
         self._peers = watched.peers if watched else neighbours.peers
         refresh = watched.refresh if watched else lambda _host: None
+        self._passing = watched.awaken if watched else lambda _host: None
+        self._elsewhere = Elsewhere(neighbours, refresh)
         self._fetcher = Fetcher(self._incus, self._instances, settings, neighbours, acting, refresh)
 
     def observe(self, look: Look = Look.DEEP, inside: Inside = everybody) -> Observed:
@@ -113,7 +116,8 @@ class Machine:
     def answers(self, load: Callable[[], Load | None], busy: Callable[[], Collection[str]]) -> Answers:
         """What this host answers to the others. ``load`` is what its manifests said last, ``busy`` who is worked on."""
         look = partial(self.observe, Look.SHALLOW)
-        return Answers(self._settings, own_name(), look, self._incus, self._instances, self._power, load, busy)
+        incus, hands, power = self._incus, self._instances, self._power
+        return Answers(self._settings, own_name(), look, incus, hands, power, load, busy, self._passing)
 
     def cancel(self) -> None:
         """End every running action early, within about a second: waits, guest commands, commands of this machine.
@@ -145,7 +149,9 @@ class Machine:
     def _on_instance(self, action: act.InstanceAction, progress: Progress) -> None:
         match action:
             case act.CreateInstance():
-                self._instances.create(action, self._source(action, progress), progress)
+                source = self._source(action, progress)  # takes minutes where an image is missing
+                self._elsewhere.check_creation(action.environment)
+                self._instances.create(action, source, progress)
             case act.FetchInstance():
                 self._fetcher.fetch(action, progress)
             case act.DeleteInstance():
@@ -166,6 +172,7 @@ class Machine:
                 self._guests.execute(action, progress)
 
     def _update(self, action: act.UpdateInstance) -> None:
+        self._elsewhere.check_update(action)
         try:
             self._instances.update(action)
         except HostError as error:

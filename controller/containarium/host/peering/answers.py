@@ -43,9 +43,11 @@ class Answers:
         power: Power,
         load: Callable[[], Load | None],
         busy: Callable[[], Collection[str]],
+        passing: Callable[[str], None] = lambda _host: None,
     ) -> None:
         """``name`` is this host's. ``observe`` looks at it from outside of the guests, ``load`` is what its manifests
-        said last, ``busy`` whose environments are being worked on.
+        said last, ``busy`` whose environments are being worked on. ``passing`` is told of a host when something begins
+        to go over to it, and when that has come to its end: what it said before is out of date then.
         """
         self._settings = settings
         self._name = name
@@ -55,6 +57,7 @@ class Answers:
         self._power = power
         self._load = load
         self._busy = busy
+        self._passing = passing
         self._keys = MachineHostKeys(settings, incus)
 
     @contextlib.contextmanager
@@ -71,7 +74,11 @@ class Answers:
         elif request.ask == OFFER:
             self._authorise(request, load)
             with self._offered(request) as offer:
-                yield offer
+                self._passing(request.caller)
+                try:
+                    yield offer
+                finally:
+                    self._passing(request.caller)
         else:
             raise TerminalError("this request makes no sense", reason="BadRequest")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +25,8 @@ _RESTING, _AWAITING = 30.0, 3.0
 _AT_MOST = 300.0
 """Seconds for which something is awaited. Whatever does not come in that time is no reason to ask so often."""
 _MOST_AT_ONCE = 32
+HAVING = (Presence.HERE, Presence.RETIRED, Presence.LEAVING)
+"""How an environment is on a host that has all of its data, and nobody newer ones."""
 
 
 class OpenLine(Protocol):
@@ -85,11 +87,20 @@ class Neighbours:
 
     def answers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Answer]:
         """As ``peers``, with all that was told."""
-        others = self.learn(hosts)
+        self.learn(hosts)
+        return self._now()
+
+    def _now(self) -> Mapping[str, Answer]:
+        others = self._hosts
         if not others:
             return {}
         with ThreadPoolExecutor(max_workers=min(_MOST_AT_ONCE, len(others)), thread_name_prefix="ask-peer") as pool:
             return dict(zip(others, pool.map(self.ask, others.values()), strict=True))
+
+    def holders(self, environment: str, having: Collection[Presence] = HAVING) -> tuple[str, ...]:
+        """Who of the others says now that it has an environment, sorted. Never raises; asks nobody without a fleet."""
+        found = {name: answer.told.boxes.get(environment) for name, answer in self._now().items() if answer.told}
+        return tuple(sorted(name for name, box in found.items() if box is not None and box.presence in having))
 
     def learn(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, HostManifest]:
         """Take these for the declared hosts; returns the others."""
@@ -159,6 +170,13 @@ class Watched:
         if asker is not None:
             asker.ask()
 
+    def awaken(self, host: str) -> None:
+        """Have one asked at once, and do not wait for it: something changes there at this moment."""
+        with self._lock:
+            asker = self._asking.get(host)
+        if asker is not None:
+            asker.awaken()
+
     def start(self) -> None:
         """Nothing: the first ``peers`` begins it."""
 
@@ -189,8 +207,14 @@ class _Asker:
         self._ended = True
         self._now.set()
 
+    def awaken(self) -> None:
+        """What is to come of it is awaited from now on."""
+        self._awaiting_until = time.monotonic() + _AT_MOST
+        self._now.set()
+
     def _run(self) -> None:
         while not self._ended:
+            self._now.clear()
             self.ask()
             self._now.wait(self._pause())
 

@@ -44,7 +44,15 @@ class Stage:
         hands = self.incus.hands(self.settings)
         power = Power(self.incus, hands, grace=0)
         self.answers = Answers(
-            self.settings, "jump-1", self.observe, self.incus, hands, power, lambda: self.load, lambda: self.busy
+            self.settings,
+            "jump-1",
+            self.observe,
+            self.incus,
+            hands,
+            power,
+            lambda: self.load,
+            lambda: self.busy,
+            lambda host: self.incus.done.append(f"tell {host}"),
         )
 
     def observe(self) -> Observed:
@@ -99,8 +107,8 @@ def test_an_offer_stops_marks_and_holds_it(stage: Stage) -> None:
         assert answer["config"][marks.APPLIED] == "abc"
         assert not any(key.startswith("volatile.") for key in answer["config"])
         assert held(stage.settings.runtime) == {"alice"}
-        assert stage.incus.done == [f"{marks.LEAVING}=jump-2", "boot.autostart=false", "stop", "offer"]
-    assert stage.incus.done[-1] == "cancel"
+        assert stage.incus.done == [f"{marks.LEAVING}=jump-2", "boot.autostart=false", "stop", "offer", "tell jump-2"]
+    assert stage.incus.done[-2:] == ["tell jump-2", "cancel"]
     assert stage.box["status"] == "Stopped"
     assert stage.box["config"][marks.LEAVING] == "jump-2"
     assert held(stage.settings.runtime) == frozenset()

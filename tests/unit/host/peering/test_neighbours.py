@@ -107,6 +107,19 @@ def test_who_was_never_asked_is_not_silent_with_a_reason() -> None:
     watched.stop()
 
 
+def test_one_is_asked_at_once_where_something_passes() -> None:
+    line, woken = FakeLine(), threading.Semaphore(0)
+    watched = Watched(neighbours(line), woken.release)
+    watched.peers(HOSTS[:2])
+    assert woken.acquire(timeout=20)
+    for presence in ("leaving", "moved"):
+        line.said["jump-2"] = presence
+        watched.awaken("jump-2")
+        assert woken.acquire(timeout=20)
+    watched.awaken("jump-9")
+    watched.stop()
+
+
 def test_who_falls_silent_is_known_by_what_it_told_last() -> None:
     line, woken = FakeLine(), threading.Semaphore(0)
     watched = Watched(neighbours(line), woken.release)
