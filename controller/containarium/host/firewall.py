@@ -6,6 +6,8 @@ and Docker's rules stay as they are. They name no address of the host: those of 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -25,6 +27,10 @@ INCUS_PORT = 8443
 """Where Incus listens for the other hosts of a fleet."""
 _NFT = "/usr/sbin/nft"
 _TIMEOUT = 20.0
+_DIGEST = "@digest@"
+_CHAINS = re.compile(rf"table inet {FLEET} \{{\s*chain ")
+_MARK = re.compile(r'comment "containarium [0-9a-f]{32}"')
+"""Stands on a rule of the fleet's table: which list of hosts it was made of."""
 
 
 def firewall_file(settings: HostSettings) -> Path:
@@ -93,11 +99,10 @@ def fleet_rules(
     incus = f"ip saddr {{ {peers} }} tcp dport {INCUS_PORT} accept" if peers else nobody
     logins = f"ip saddr {{ {peers} }} tcp dport 22 accept" if peers else nobody
     refuse = "reject with icmpx admin-prohibited"
-    return f"""# Written by containarium: it follows the Host manifests.
-table inet {FLEET} {{
+    lines = f"""table inet {FLEET} {{
     chain input {{
         type filter hook input priority filter - 5; policy accept;
-        iifname "lo" accept
+        iifname "lo" accept{_DIGEST}
         {incus}
         tcp dport {INCUS_PORT} reject with tcp reset
     }}
@@ -112,6 +117,10 @@ table inet {FLEET} {{
     }}
 }}
 """
+    digest = hashlib.sha256(lines.encode()).hexdigest()[:32]
+    return "# Written by containarium: it follows the Host manifests.\n" + lines.replace(
+        _DIGEST, f' comment "containarium {digest}"'
+    )
 
 
 def _ports(subnet: IPv4Network) -> str:
@@ -180,14 +189,17 @@ class Firewall:
         if found.code != 0 or found.out.count(guard) != 2 or found.out.count("reject with") < 6:
             return False
         ports = self._run([_NFT, "list", "chain", "bridge", TABLE, "prerouting"], timeout=_TIMEOUT, check=False)
-        return ports.code == 0 and "!= @ports drop" in ports.out and self._fleet_in_force()
+        return ports.code == 0 and "!= @ports drop" in ports.out and self.fleet_in_force()
 
-    def _fleet_in_force(self) -> bool:
+    def fleet_in_force(self) -> bool:
+        """Whether the fleet's table is the one of the file, and has no rule where there is no file."""
         wanted = read_small(fleet_file(self._settings))
-        if wanted is None:
-            return True
         found = self._run([_NFT, "list", "table", "inet", FLEET], timeout=_TIMEOUT, check=False)
-        return found.code == 0 and found.out.count("reject with") == wanted.count("reject with")
+        if not wanted:
+            return found.code != 0 or not _CHAINS.search(found.out)
+        mark = _MARK.search(wanted)
+        same = found.out.count("reject with") == wanted.count("reject with")
+        return found.code == 0 and same and mark is not None and mark[0] in found.out
 
     def apply(self) -> None:
         """Put in force what stands in the file, in one go; open connections go on. Raises HostError."""

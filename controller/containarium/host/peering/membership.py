@@ -52,13 +52,15 @@ class Membership:
     def _shut(self, fleet: Fleet | None) -> bool:
         path = fleet_file(self._settings)
         wanted = fleet_rules(self._settings, fleet.own, fleet.addresses, fleet.subnets) if fleet is not None else ""
-        if (read_small(path) or "") == wanted:
+        wall = Firewall(self._settings, self._run)
+        if (read_small(path) or "") != wanted:
+            if wanted:
+                write_atomically(path, wanted)
+            else:
+                path.unlink(missing_ok=True)
+        elif wall.fleet_in_force():  # the file alone says nothing: what loads it may have failed, or been killed
             return False
-        if wanted:
-            write_atomically(path, wanted)
-        else:
-            path.unlink(missing_ok=True)
-        Firewall(self._settings, self._run).apply()
+        wall.apply()
         return True
 
     def _listen(self, fleet: Fleet | None) -> bool:

@@ -15,6 +15,7 @@ from containarium.host.peering.fleet import fleet_of
 from containarium.host.peering.membership import LISTEN, Membership
 from containarium.host.settings import HostSettings
 from containarium.model.host import TerminalError
+from containarium.model.manifest import DeclaredHost
 from tests.builders import public_key
 from tests.unit.host.etcfiles import FakeRun, settings, write_etc
 from tests.unit.host.peering.hosts import declared, host
@@ -24,13 +25,34 @@ HOSTS = declared(host(1), host(2), host(3))
 COMMAND = f"{sys.executable} -I -m containarium.host.peering.relay"
 
 
+class Wall(FakeRun):
+    """nft: what it loaded last is what it lists, as it stood in the fleet's file then."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(self.nft)
+        self.file = file
+        self.table = "table inet containarium-fleet {\n}\n"
+        self.breaks = False
+
+    def nft(self, args: list[str]) -> Completed:
+        if args[0].endswith("nft") and "-f" in args:
+            if self.breaks:
+                raise TerminalError("nft was killed", reason="CommandFailed")
+            self.table = self.file.read_text() if self.file.exists() else "table inet containarium-fleet {\n}\n"
+        return Completed(0, self.table if "list" in args else "", "")
+
+    @property
+    def loads(self) -> int:
+        return sum("-f" in command for command in self.commands)
+
+
 class Stage:
     """jump-1."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.settings: HostSettings = write_etc(tmp_path)
         self.incus = MemoryIncus(self.settings)
-        self.run = FakeRun()
+        self.run = Wall(fleet_file(self.settings))
         self.member = Membership(self.settings, self.incus, "jump-1", self.run)
 
     @property
@@ -56,9 +78,20 @@ def test_each_other_host_may_ask_with_its_key_from_its_address_and_by_its_name(s
 
 def test_settling_twice_changes_nothing(stage: Stage) -> None:
     assert stage.member.settle(HOSTS) == ("the firewall", "who may ask", "where Incus listens")
-    before = len(stage.run.commands)
     assert stage.member.settle(HOSTS) == ()
-    assert len(stage.run.commands) == before
+    assert stage.run.loads == 1
+
+
+@pytest.mark.parametrize("now", [HOSTS[:2], declared(host(1), host(2), host(4)), ()])
+def test_rules_that_were_not_loaded_are_loaded_the_next_time(stage: Stage, now: tuple[DeclaredHost, ...]) -> None:
+    stage.member.settle(HOSTS)
+    stage.run.breaks = True
+    with pytest.raises(TerminalError):
+        stage.member.settle(now)
+    stage.run.breaks = False
+    assert "the firewall" in stage.member.settle(now)
+    assert ("10.128.0.3" in stage.run.table, stage.run.loads) == (False, 3)
+    assert stage.member.settle(now) == ()
 
 
 def test_who_has_no_identity_or_address_may_not_ask(stage: Stage) -> None:
@@ -135,6 +168,12 @@ def test_the_firewall_is_not_in_force_without_the_fleets_part(tmp_path: Path) ->
     assert wall(Completed(0, fleet, "")).in_force()
     assert not wall(Completed(1, "", "No such file")).in_force()
     assert not wall(Completed(0, fleet.replace("reject with tcp reset", "accept"), "")).in_force()
+    older = fleet_rules(host_settings, IPv4Address("10.128.0.1"), [IPv4Address("10.128.0.3")], [])
+    assert not wall(Completed(0, older, "")).in_force()
+    fleet_file(host_settings).unlink()
+    assert not wall(Completed(0, older, "")).in_force()
+    assert wall(Completed(0, "table inet containarium-fleet {\n}\n", "")).in_force()
+    assert wall(Completed(1, "", "No such file")).in_force()
 
 
 def test_the_account_can_do_what_a_forced_command_needs_and_no_more(stage: Stage) -> None:
