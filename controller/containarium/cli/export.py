@@ -158,7 +158,7 @@ def reached(wired: Wiring, name: str, way: Way, observed: Observed | None = None
 
     Raises CommandError where nobody could log in.
     """
-    from containarium.cli.fleet import Whereabouts, whereabouts
+    from containarium.cli.fleet import Whereabouts, placed, whereabouts
     from containarium.model.fleet import Presence
     from containarium.model.observed import Look
     from containarium.plan.presence import boxes
@@ -166,8 +166,10 @@ def reached(wired: Wiring, name: str, way: Way, observed: Observed | None = None
     observed = observed or wired.host(wired.settings).observe(Look.SHALLOW)
     here = boxes(observed).get(name)
     lives_here = here is not None and here.presence is Presence.HERE
-    there = Whereabouts() if lives_here else whereabouts(wired, name)
-    if not there.host:
+    target = placed(wired, name) if lives_here else ""
+    own = not target or target == observed.host.name.partition(".")[0]
+    there = Whereabouts() if lives_here and own else whereabouts(wired, name)
+    if not there.host or (lives_here and there.host != target):
         if here is None and there.silent:
             raise CommandError(f"there is no environment {name} on this host, and {there.silent[0]}")
         return _address(observed, name), _of_guest(wired, name), _door(wired, way)

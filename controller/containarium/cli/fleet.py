@@ -12,6 +12,8 @@ from containarium.cli.output import ListFormat, say, say_json, say_table, say_ya
 from containarium.cli.wiring import Wiring, wiring
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from containarium.host.peering.neighbours import Answer
     from containarium.model.manifest import DeclaredHost, Load
     from containarium.model.observed import Observed
@@ -72,20 +74,54 @@ class Whereabouts:
     silent: tuple[str, ...] = ()
 
 
-def whereabouts(wired: Wiring, name: str) -> Whereabouts:
-    """Ask the other hosts for an environment. Raises HostError where the one that has it does not tell its keys."""
-    from containarium.model.fleet import Presence
+def placed(wired: Wiring, name: str) -> str:
+    """The host on which its manifest places an environment; empty where it places it on none."""
+    return _placed(_load(wired), name)
 
-    hosts = declared(wired)
-    if len(hosts) < 2:
+
+def whereabouts(wired: Wiring, name: str) -> Whereabouts:
+    """Ask the other hosts for an environment.
+
+    A host that says it has what is placed on another is believed only where that one answers, and has it not yet.
+    Raises CommandError where two hosts have one that is placed on none; HostError where the one that has it does not
+    tell its keys.
+    """
+    from containarium.cli.errors import CommandError
+
+    load = _load(wired)
+    if len(load.hosts) < 2:
         return Whereabouts()
     neighbours = wired.neighbours(wired.settings)
-    answers = neighbours.answers(hosts)
-    for host, answer in answers.items():
-        box = answer.told.boxes.get(name) if answer.told is not None else None
-        if box is not None and box.presence is Presence.HERE and box.address:
-            return Whereabouts(host, box.address, tuple(neighbours.keys(host, name)))
+    answers = neighbours.answers(load.hosts)
+    here, target = _having(answers, name), _placed(load, name)
+    if target in here:
+        here = {target: here[target]}
+    elif target and (answer := answers.get(target)) is not None and answer.told is None:
+        return Whereabouts(silent=(str(answer.error),))
+    if len(here) > 1:
+        who = " and ".join(sorted(here))
+        raise CommandError(f"{who} both say that they have {name}", "say with placement.host whose data counts")
+    for host, address in here.items():
+        return Whereabouts(host, address, tuple(neighbours.keys(host, name)))
     return Whereabouts(silent=tuple(str(answer.error) for answer in answers.values() if answer.error is not None))
+
+
+def _placed(load: Load, name: str) -> str:
+    manifest = next((manifest for manifest in load.manifests if manifest.name == name), None)
+    placement = manifest.environment.spec.placement if manifest is not None else None
+    return placement.host if placement is not None else ""
+
+
+def _having(answers: Mapping[str, Answer], name: str) -> dict[str, str]:
+    """Who says that it lives there, and under which address."""
+    from containarium.model.fleet import Presence
+
+    told = {host: answer.told.boxes.get(name) for host, answer in answers.items() if answer.told is not None}
+    return {
+        host: box.address
+        for host, box in told.items()
+        if box is not None and box.presence is Presence.HERE and box.address
+    }
 
 
 def _rows(wired: Wiring, hosts: tuple[DeclaredHost, ...]) -> list[dict[str, Any]]:

@@ -30,11 +30,15 @@ class Others:
     name: str = "jump-1"
     asked: list[tuple[str, str]] = field(default_factory=list)
     learned: bool = False
+    third: dict[str, Box] | None = None
+    """What jump-3 has, where it answers."""
 
     def answers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Answer]:
         self.learned = True
         told = Told(self.boxes, "9.9", 0.0)
         known = {"jump-2": Answer("jump-2", told, skew=self.skew), "jump-3": Answer("jump-3", error=SILENT)}
+        if self.third is not None:
+            known["jump-3"] = Answer("jump-3", Told(self.third, "9.9", 0.0))
         return {each.name: known[each.name] for each in hosts if each.name != self.name}
 
     def keys(self, host: str, environment: str) -> Sequence[str]:
@@ -126,3 +130,39 @@ def test_what_nobody_tells_of_may_be_on_who_is_silent(shell: Shell, others: Othe
     done = shell("export", name)
     assert done.code == 1
     assert f"there is no environment {name} on this host, and jump-3 does not answer" in done.err
+
+
+HERE = {"bob": Box("bob", Presence.HERE, "10.0.13.9")}
+
+
+def test_two_who_both_have_it_are_not_chosen_from(shell: Shell, others: Others) -> None:
+    others.third = HERE
+    done = shell("export", "bob")
+    assert (done.code, done.out, others.asked) == (1, "", [])
+    assert "jump-2 and jump-3 both say that they have bob; say with placement.host whose data counts" in done.err
+
+
+@pytest.mark.parametrize(
+    ("target", "third", "from_where"),
+    [
+        ("jump-3", HERE, "jump-3"),
+        ("jump-2", HERE, "jump-2"),
+        ("jump-3", {"bob": Box("bob", Presence.ARRIVING, "", "jump-2")}, "jump-2"),
+        ("jump-1", {}, "jump-2"),
+    ],
+)
+def test_the_host_that_the_manifest_names_is_believed(
+    shell: Shell, others: Others, target: str, third: dict[str, Box], from_where: str
+) -> None:
+    shell.declare("bob", placement={"host": target})
+    others.third = third
+    done = shell("export", "bob")
+    assert (done.code, done.err) == (0, "")
+    assert others.asked == [(from_where, "bob")]
+
+
+def test_nobody_else_is_believed_while_the_host_that_it_is_placed_on_is_silent(shell: Shell, others: Others) -> None:
+    shell.declare("bob", placement={"host": "jump-3"})
+    done = shell("export", "bob")
+    assert (done.code, others.asked) == (1, [])
+    assert "there is no environment bob on this host, and jump-3 does not answer" in done.err
