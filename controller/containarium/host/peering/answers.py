@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
 import containarium
+from containarium.host.faults import clean
 from containarium.host.holds import hold
 from containarium.host.hostkeys import MachineHostKeys
 from containarium.host.incus import Incus
@@ -25,6 +26,7 @@ from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE
 from containarium.plan.offers import why_not
 from containarium.plan.presence import boxes
+from containarium.plan.restored import objections
 
 _NOT_TOLD = ("volatile.",)
 """Belongs to the place where an instance is, and is made anew at the other."""
@@ -130,7 +132,15 @@ class Answers:
         """
         name, instance = request.name, marks.instance_name(request.name)
         with hold(self._settings.runtime, name):
-            _refuse(request, self._instances.owned(instance, name).value)
+            there = self._instances.owned(instance, name).value
+            _refuse(request, there)
+            snapshots = self._incus.get("instances", instance, "snapshots", recursion="1") or ()
+            if against := _against(name, there, snapshots):
+                raise TerminalError(
+                    f"{name} is not what {request.caller} may take over: {clean(against, 300)}",
+                    remedy=f"take that off on {self._name} (incus config edit {instance}), where it is not needed",
+                    reason="FetchRefused",
+                )
             leaving = {marks.LEAVING: request.caller, AUTOSTART: "false"}
             self._instances.update(UpdateInstance(environment=name, instance=instance, config=leaving))
             self._power.stop(instance, name)
@@ -164,6 +174,21 @@ def _inside(address: str, subnet: IPv4Network | None) -> str:
         return address if subnet is None or IPv4Address(address) in subnet else ""
     except AddressValueError:
         return ""
+
+
+def _against(name: str, there: Mapping[str, Any], snapshots: Iterable[Mapping[str, Any]]) -> str:
+    """What speaks against taking an environment over, as who fetches it will judge; empty: nothing.
+
+    Its devices are not told, for the other host makes them anew; what its profiles bring along stays here. Going back
+    to a snapshot takes its settings over, too. One from before an adoption carries no mark of ours.
+    """
+    config = {key: value for key, value in (there.get("config") or {}).items() if not key.startswith(_NOT_TOLD)}
+    found = list(objections(name, {"type": there.get("type"), "ephemeral": there.get("ephemeral"), "config": config}))
+    for snapshot in snapshots:
+        marked = {marks.ENVIRONMENT: name, **(snapshot.get("config") or {})}
+        parts = {**snapshot, "config": marked, "type": "container"}
+        found += [f"its snapshot {snapshot.get('name', '')}: {why}" for why in objections(name, parts)]
+    return ", ".join(found)
 
 
 def _refuse(request: Request, there: Mapping[str, Any]) -> None:

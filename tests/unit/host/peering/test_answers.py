@@ -150,6 +150,11 @@ REFUSED: dict[str, Callable[[Stage], object]] = {
     "a device of this machine": lambda stage: stage.box["devices"].update(
         {"data": {"type": "disk", "source": "/srv", "path": "/srv"}}
     ),
+    "a setting of somebody's": lambda stage: stage.box["config"].update({"environment.TOKEN": "x"}),
+    "a setting that opens the host": lambda stage: stage.box["config"].update({"raw.lxc": "x"}),
+    "a snapshot with such a setting": lambda stage: stage.incus.snapshots.append(
+        {"name": "one", "config": {"raw.lxc": "x"}, "devices": {}}
+    ),
 }
 
 
@@ -166,6 +171,19 @@ def test_what_a_command_holds_is_not_offered(stage: Stage) -> None:
     with hold(stage.settings.runtime, "alice"), pytest.raises(HostError, match="another command works on alice"):
         stage.ask(OFFER)
     assert stage.incus.done == []
+
+
+def test_what_the_other_would_refuse_is_named(stage: Stage) -> None:
+    stage.box["config"]["environment.TOKEN"] = "x"
+    stage.incus.snapshots = [{"name": "one", "config": {"raw.lxc": "x"}, "devices": {}}]
+    with pytest.raises(HostError, match=r"may take over: environment\.TOKEN, its snapshot one: raw\.lxc") as raised:
+        stage.ask(OFFER)
+    assert raised.value.reason == "FetchRefused"
+
+
+def test_a_snapshot_from_before_an_adoption_hinders_nothing(stage: Stage) -> None:
+    stage.incus.snapshots = [{"name": "one", "config": {"volatile.uuid": "x"}, "devices": {}}]
+    assert stage.ask(OFFER)["operation"]
 
 
 def test_a_disk_never_shrinks_by_a_move(stage: Stage) -> None:
