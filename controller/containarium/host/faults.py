@@ -12,7 +12,7 @@ COMMAND_LOST = "GuestCommandLost"
 """Reason of the error for a guest command that may or may not have run: nobody knows its exit code."""
 _LONGEST = 300
 _MEMORY_RETRY = 300.0
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)

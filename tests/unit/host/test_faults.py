@@ -92,6 +92,7 @@ def test_memory_in_use_is_tried_again_much_later() -> None:
 
 def test_a_message_is_one_printable_line() -> None:
     assert clean("a\x1b[31mred\nb\tc\u202e") == "a [31mred b c"
+    assert clean("a\ud800b\udfff") == "a b"
     assert len(clean("x" * 10_000)) == 300
 
 
