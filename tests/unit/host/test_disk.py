@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from containarium.host.doctor import declared as doctor
+from containarium.host.doctor.finding import Patient
 from containarium.host.incus import Incus
 from containarium.host.prepare import disk, diskunits
 from containarium.host.prepare.receipt import Receipt
@@ -107,3 +109,49 @@ def test_incus_is_kept_from_starting_elsewhere_before_the_disk_is_mounted(tmp_pa
     assert not diskunits.install(context, INSTALLATION).changed
     (units / "incus.service.d" / "containarium-disk.conf").unlink()
     assert not diskunits.guarded(context.settings)
+
+
+def _data(context: Context) -> None:
+    (context.settings.incus_dir / "database").mkdir(parents=True)
+    (context.settings.incus_dir / "database" / "local.db").write_text("everybody's")
+
+
+def test_a_disk_that_is_not_had_takes_incus_from_nobody_with_data_on_the_boot_disk(tmp_path: Path) -> None:
+    systemd = FakeSystemd()
+    context = _context(tmp_path, declare(tmp_path, storage={"disk": DISK}), systemd)
+    _data(context)
+    assert not diskunits.install(context, INSTALLATION).changed
+    assert not diskunits.guards_left(context.settings)
+    _known(context)
+    assert diskunits.install(context, INSTALLATION).changed, "what is known counts, whatever lies below the mount"
+    assert diskunits.guarded(context.settings)
+
+
+@pytest.mark.parametrize("holds_data", [False, True])
+def test_guards_go_when_there_is_no_disk_to_wait_for(tmp_path: Path, holds_data: bool) -> None:
+    systemd = FakeSystemd()
+    context = _context(tmp_path, declare(tmp_path, storage={"disk": DISK}), systemd)
+    diskunits.install(context, INSTALLATION)
+    units = context.settings.etc / "systemd" / "system"
+    (units / "incus.socket.d" / "own.conf").write_text("[Unit]\n")
+    if holds_data:
+        _data(context)
+    else:
+        context = _context(tmp_path, Declaration(), systemd)
+    systemd.commands.clear()
+    assert diskunits.install(context, INSTALLATION).changed
+    assert not diskunits.guards_left(context.settings)
+    assert ["systemctl", "daemon-reload"] in systemd.commands
+    assert [path.name for path in units.glob("incus*.d")] == ["incus.socket.d"], "what is an admin's stays"
+    assert not any(made.name.endswith("containarium-disk.conf") for made in context.receipt)
+    assert not diskunits.install(context, INSTALLATION).changed
+
+
+def test_doctor_tells_of_guards_without_a_disk(tmp_path: Path) -> None:
+    context = _context(tmp_path, declare(tmp_path, storage={"disk": DISK}), FakeSystemd())
+    diskunits.install(context, INSTALLATION)
+    patient = Patient(context.settings, FakeRun(), context.incus, True, True, Declaration())
+    (finding,) = doctor.data_disk(patient)
+    assert (finding.level.value, finding.check) == ("fail", "disk guard")
+    diskunits.install(_context(tmp_path, Declaration()), INSTALLATION)
+    assert list(doctor.data_disk(patient)) == []

@@ -52,17 +52,24 @@ def data_disk(patient: Patient) -> Iterator[Finding]:
     """Where a disk is named, Incus' folder is on it, and Incus starts nowhere else."""
     own, known = patient.declaration.own, disk.read(patient.settings)
     named = own.manifest.spec.storage.disk if own is not None else known.disk if known is not None else None
+    left = patient.root and diskunits.guards_left(patient.settings)
+    if left and not diskunits.is_due(patient.settings, named=named is not None):
+        yield fail("disk guard", "Incus would not start at the next boot: it waits for a disk that it has not", PREPARE)
     if named is None:
         return
     path = patient.settings.incus_dir
     mount = disk.mounted_at(path)
-    if mount is None:
+    due = diskunits.is_due(patient.settings, named=True)
+    if mount is None and not due:
+        remedy = "name none, or see what step DataDisk says"
+        yield fail("data disk", f"{named} is not mounted at {path}, which holds data on the boot disk", remedy)
+    elif mount is None:
         yield fail("data disk", f"{named} is not mounted at {path}, so Incus does not start", f"attach it; {PREPARE}")
     elif not _on(mount, named):
         yield fail("data disk", f"{path} is on {mount.source} and not on {named}", "name the disk that it is on")
     else:
         yield ok("data disk", f"{named} ({mount.kind}) is mounted at {path}")
-    if patient.systemd and not diskunits.guarded(patient.settings):
+    if patient.systemd and due and not diskunits.guarded(patient.settings):
         yield fail("disk guard", "Incus would start on the boot disk when the data disk is missing", PREPARE)
 
 

@@ -158,9 +158,7 @@ def _have(context: Context, storage: Storage, known: Known | None, wait: float) 
         return False, settled
     device = blockdevice.find(named, wait)
     if storage.driver is StorageDriver.ZFS and zfs.imported(context):
-        _require_pool_on(context, device)
-        clear_folder(context)
-        _mount(context, storage.driver, device)
+        mount_imported(context, device)
         return False, True
     found = blockdevice.contents(context.run, device)
     blank = _judge(context, storage.driver, found, named, known)
@@ -172,6 +170,14 @@ def _have(context: Context, storage: Storage, known: Known | None, wait: float) 
         zfs.settle(context)
     _mount(context, storage.driver, device)
     return blank, True
+
+
+def mount_imported(context: Context, device: str) -> None:
+    """Mount what is on the pool that is imported. A cut after it was made has left it without the dataset."""
+    _require_pool_on(context, device)
+    clear_folder(context)
+    zfs.settle(context)
+    _mount(context, StorageDriver.ZFS, device)
 
 
 def _judge(context: Context, driver: StorageDriver, found: Contents, named: str, known: Known | None) -> bool:
@@ -282,10 +288,24 @@ def clear_folder(context: Context) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
 
 
+def holds_data(folder: Path) -> bool:
+    """Whether there is more in it than sockets and empty folders."""
+    found = (Path(top, name) for top, folders, files in os.walk(folder) for name in (*folders, *files))
+    return any(map(_is_data, found))
+
+
+def _is_data(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISSOCK(mode) or stat.S_ISDIR(mode))
+
+
 def _require_empty(folder: Path) -> list[Path]:
     """Everything in it, inner ones first, when all of that is sockets and empty folders."""
     found = [Path(top, name) for top, folders, files in os.walk(folder, topdown=False) for name in (*folders, *files)]
-    data = [path for path in found if not (path.is_socket() or stat.S_ISDIR(path.lstat().st_mode))]
+    data = [path for path in found if _is_data(path)]
     if data:
         raise TerminalError(
             f"{folder} holds data on the boot disk ({data[0].relative_to(folder)}), which a mount would hide",
