@@ -9,7 +9,7 @@ import pytest
 
 from containarium.host.command import Completed
 from containarium.host.incus import Incus
-from containarium.host.prepare import zfs
+from containarium.host.prepare import disk, zfs
 from containarium.host.prepare.blockdevice import Contents
 from containarium.host.prepare.receipt import Receipt
 from containarium.host.prepare.steps import Context
@@ -98,3 +98,18 @@ def test_without_zfs_in_the_kernel_it_says_what_helps(tmp_path: Path) -> None:
         zfs.ready(context, tmp_path / "module")
     assert refused.value.reason == "ZfsMissing"
     assert run.commands[0] == ["modprobe", "zfs"]
+
+
+def test_a_pool_that_a_cut_left_without_its_dataset_gets_it_before_it_is_mounted(tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    device.touch()
+
+    def answer(args: list[str]) -> Completed:
+        if args[:3] == ["zpool", "list", "-v"]:
+            return Completed(0, f"containarium\t1G\n\t{device}\t1G\n", "")
+        return Completed(int(args[:2] == ["zfs", "list"]), "", "")
+
+    context, run = _context(tmp_path, answer)
+    disk.mount_imported(context, str(device))
+    verbs = [command[1] for command in run.commands if command[0] == "zfs" and command[1] in ("create", "mount")]
+    assert verbs == ["create", "mount"]
