@@ -7,6 +7,7 @@ Every step is taken from the folder that was opened before it, so nobody can put
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ from containarium.model.host import TerminalError
 
 _FOLDER, _FILE, _BESIDE = ".ssh", "authorized_keys", ".authorized_keys.containarium"
 _LARGEST = 256 << 10
+_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
+_KEY = re.compile(rb"(?:(?P<options>\S+)[ \t]+)?(?:ssh-|ecdsa-|sk-)\S+[ \t]+\S+")
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -28,6 +31,9 @@ class Home:
     path: Path
     uid: int
     gid: int
+
+
+ROOT = Home(Path("/root"), 0, 0)
 
 
 def write(home: Home, keys: tuple[str, ...]) -> bool:
@@ -57,13 +63,26 @@ def read(home: Home) -> bytes:
         return (_read(folder, home) or b"") if folder is not None else b""
 
 
-def opens(home: Home) -> bool:
-    """Whether any key stands in the file, whoever's; False where it cannot be told."""
+def opens(home: Home, *, ours: bool = True) -> bool:
+    """Whether a key in the file lets its owner do what they like; False where it cannot be told.
+
+    A line with a forced command does not, such as the one by which a cloud tells root to log in as somebody else.
+    Without ``ours``, our own block does not count.
+    """
     try:
-        lines = read(home).splitlines()
+        data = read(home)
+        lines = (data if ours else _without_block(data)).splitlines()
     except (TerminalError, OSError):
         return False
-    return any(line.strip() and not line.lstrip().startswith(b"#") for line in lines)
+    return any(map(_lets_in, lines))
+
+
+def _lets_in(line: bytes) -> bool:
+    found = _KEY.match(_QUOTED.sub(b'""', line.strip()))
+    if found is None or line.lstrip().startswith(b"#"):
+        return False
+    options = (found["options"] or b"").lower().split(b",")
+    return not any(option.startswith(b"command=") for option in options)
 
 
 def holds(home: Home, keys: tuple[str, ...]) -> bool:

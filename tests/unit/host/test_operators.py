@@ -11,7 +11,7 @@ from containarium.host import homekeys
 from containarium.host.command import Completed
 from containarium.host.homekeys import Home
 from containarium.host.incus import Incus
-from containarium.host.prepare import operators, server
+from containarium.host.prepare import operators, server, wayin
 from containarium.host.prepare.receipt import Receipt
 from containarium.host.prepare.steps import Context
 from containarium.host.prepare.undo import undo
@@ -35,12 +35,16 @@ class FakeTools(FakeRun):
         return Completed(self._visudo if args[0] == "visudo" else 0, "", "bad rule")
 
 
-def add(root: Path, name: str, comment: str = "", groups: str = "") -> Path:
+def add(
+    root: Path, name: str, comment: str = "", groups: str = "", *, shell: str = "/bin/bash", field: str = "*"
+) -> Path:
     """An account of this process's own user, with a home below the test's folder."""
     home = root / "home" / name
     home.mkdir(parents=True)
     with (root / "etc" / "passwd").open("a") as passwd:
-        passwd.write(f"{name}:x:{os.getuid()}:{os.getgid()}:{comment}:{home}:/bin/bash\n")
+        passwd.write(f"{name}:x:{os.getuid()}:{os.getgid()}:{comment}:{home}:{shell}\n")
+    with (root / "etc" / "shadow").open("a") as shadow:
+        shadow.write(f"{name}:{field}:19000:0:99999:7:::\n")
     if groups:
         with (root / "etc" / "group").open("a") as group:
             group.write(f"{groups}:x:4000:{name}\n")
@@ -61,6 +65,17 @@ def _context(root: Path, declaration: Declaration, run: FakeRun | None = None) -
     return Context(host, run or FakeTools(root), Incus(host), receipt, silent, False, declaration)
 
 
+def _roots(root: Path, line: str) -> Home:
+    """A home of root's with one line in its file of keys."""
+    return _with_keys(root / "roots", line)
+
+
+def _with_keys(home: Path, line: str) -> Home:
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "authorized_keys").write_text(f"{line}\n")
+    return Home(home, os.getuid(), os.getgid())
+
+
 def _sudoers(root: Path) -> list[str]:
     file = root / "etc" / "sudoers.d" / "50-containarium"
     return [line for line in file.read_text().splitlines() if not line.startswith("#")] if file.exists() else []
@@ -76,7 +91,7 @@ def test_who_is_missing_is_made_with_keys_and_sudo(root: Path) -> None:
     context = _context(root, declare(root, admins=[admin("ops")]))
     assert operators.admin_accounts(context).changed
     assert _sudoers(root) == ["ops ALL=(ALL:ALL) NOPASSWD: ALL"]
-    assert operators.block(context.settings, "ops") == (public_key("ops"),)
+    assert wayin.block(context.settings, "ops") == (public_key("ops"),)
     file = root / "home" / "ops" / ".ssh" / "authorized_keys"
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert not operators.admin_accounts(context).changed
@@ -89,7 +104,7 @@ def test_lines_of_their_own_stay(root: Path) -> None:
     file.write_text(own)
     operators.admin_accounts(_context(root, declare(root, admins=[admin("ops")])))
     assert file.read_text().startswith(own)
-    operators.admin_accounts(_context(root, declare(root, admins=[])))
+    operators.admin_accounts(_context(root, declare(root, admins=[])), root=_roots(root, public_key("root")))
     assert file.read_text() == own
 
 
@@ -130,7 +145,7 @@ def test_an_undone_preparation_leaves_the_account_without_our_keys(root: Path) -
     operators.admin_accounts(context)
     assert [step.warning for step in undo(context) if step.warning] == []
     assert _sudoers(root) == []
-    assert operators.block(context.settings, "ops") is None
+    assert wayin.block(context.settings, "ops") is None
     assert "ops:" in (root / "etc" / "passwd").read_text()
 
 
@@ -207,3 +222,88 @@ def test_with_a_key_of_root_s_alone_root_gets_in_by_key(root: Path) -> None:
     owner = Home(home, os.getuid(), os.getgid())
     found = server.directives(_context(root, declare(root)).settings, owner)
     assert (found["PasswordAuthentication"], found["PermitRootLogin"]) == ("no", "prohibit-password")
+
+
+CLOUD = 'no-pty,command="echo \'Please login as the user \\"debian\\".\';sleep 10" ssh-ed25519 AAAA'
+
+
+@pytest.mark.parametrize(
+    ("line", "opens"),
+    [
+        ("ssh-ed25519 AAAA root", True),
+        ("  ecdsa-sha2-nistp256 AAAA", True),
+        ('from="10.0.0.0/8, !10.0.0.1",no-pty ssh-rsa AAAA command=harmless', True),
+        ('environment="X=,command=y" sk-ssh-ed25519@openssh.com AAAA', True),
+        (CLOUD, False),
+        ('restrict,Command="true" ssh-ed25519 AAAA', False),
+        ("# ssh-ed25519 AAAA", False),
+        ("nonsense", False),
+    ],
+)
+def test_a_forced_command_is_no_way_in(home: Home, line: str, opens: bool) -> None:
+    (home.path / ".ssh").mkdir()
+    (home.path / ".ssh" / "authorized_keys").write_text(f"{line}\n")
+    assert homekeys.opens(home) == opens
+
+
+@pytest.mark.parametrize(
+    ("account", "line", "rule", "shut"),
+    [
+        ({"field": "$y$hash"}, "ssh-ed25519 AAAA", "", True),
+        ({}, "ssh-ed25519 AAAA", "%sudoers ALL=(ALL:ALL) ALL", False),
+        ({}, "ssh-ed25519 AAAA", "zoe ALL=(ALL) NOPASSWD:ALL", True),
+        ({}, "ssh-ed25519 AAAA", "%google-sudoers ALL=(ALL:ALL) NOPASSWD:ALL", True),
+        ({"field": "$y$hash", "shell": "/usr/sbin/nologin"}, "ssh-ed25519 AAAA", "", False),
+        ({"field": "$y$hash"}, CLOUD, "", False),
+    ],
+)
+def test_root_is_not_shut_out_for_an_account_that_is_not_ours(
+    root: Path, account: dict[str, str], line: str, rule: str, shut: bool
+) -> None:
+    _with_keys(add(root, "zoe", "Zoe", "google-sudoers", **account), line)
+    (root / "etc" / "sudoers.d" / "90-cloud").write_text(f"{rule}\n")
+    found = server.directives(settings(root), _roots(root, CLOUD))
+    assert found.get("PermitRootLogin") == ("prohibit-password" if shut else None)
+    assert ("PasswordAuthentication" in found) == shut
+
+
+def test_passwords_that_are_shut_are_not_allowed_again_by_themselves(root: Path) -> None:
+    context = _context(root, declare(root))
+    server.drop_in(context.settings).parent.mkdir(parents=True)
+    server.drop_in(context.settings).write_text("PasswordAuthentication no\nPermitRootLogin no\n")
+    found = server.directives(context.settings, _roots(root, "# none"))
+    assert (found["PasswordAuthentication"], found["PermitRootLogin"]) == ("no", "prohibit-password")
+    (root / "etc" / "ssh" / "sshd_config").write_text(f"Include {root}/etc/ssh/sshd_config.d/*.conf\n")
+    assert "nobody is known to get in" in server.sshd_server(context, Home(root / "none", 0, 0)).warning
+
+
+# -- who stays
+
+
+def test_a_manifest_that_says_nothing_about_admins_leaves_them(root: Path) -> None:
+    operators.admin_accounts(_context(root, declare(root, admins=[admin("ops")])))
+    context = _context(root, declare(root))
+    assert not operators.admin_accounts(context, root=_roots(root, public_key("root"))).changed
+    assert wayin.served(context.settings) == ("ops",)
+
+
+def test_the_last_one_who_gets_in_is_not_shut_out(root: Path) -> None:
+    operators.admin_accounts(_context(root, declare(root, admins=[admin("ops")])))
+    home = add(root, "bob", "Bob")
+    for admins in ([], [admin("bob")]):
+        context = _context(root, declare(root, admins=admins))
+        with pytest.raises(TerminalError, match="nobody would get in") as refused:
+            operators.admin_accounts(context, root=Home(root / "none", 0, 0))
+        assert refused.value.reason == "AdminRefused"
+        assert "name an admin with a key" in refused.value.remedy
+        assert wayin.served(context.settings) == ("ops",)
+    assert list(home.iterdir()) == []
+
+
+def test_who_has_a_way_of_their_own_does_not_need_ours(root: Path) -> None:
+    _with_keys(add(root, "zoe", "Zoe", "google-sudoers", field="$y$hash"), public_key("zoe"))
+    nobody = Home(root / "none", 0, 0)
+    operators.admin_accounts(_context(root, declare(root, admins=[admin("zoe")])), root=nobody)
+    context = _context(root, declare(root, admins=[]))
+    assert "keys of zoe withdrawn" in operators.admin_accounts(context, root=nobody).detail
+    assert (_sudoers(root), wayin.others(context.settings)) == ([], ("zoe",))

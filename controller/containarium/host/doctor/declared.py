@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from containarium.host import homekeys
@@ -11,12 +11,12 @@ from containarium.host.aptsources import read_sources
 from containarium.host.doctor.finding import PREPARE, Finding, Patient, fail, ok, warn
 from containarium.host.files import read_small
 from containarium.host.homekeys import Home
-from containarium.host.prepare import conditions, disk, diskunits, logs, operators, server, storage, zfs
+from containarium.host.prepare import conditions, disk, diskunits, logs, operators, server, storage, wayin, zfs
 from containarium.host.prepare.service import HOST_PATH, HOST_SERVICE, HOST_TIMER, folder
 from containarium.host.sshd import Sshd
 from containarium.model.host import TerminalError
 from containarium.model.hostmanifest import HostSpec, StorageDriver
-from containarium.model.manifest import DeclaredHost
+from containarium.model.sshkey import SSHKey
 from containarium.model.status import ConditionStatus
 
 _AS_ROOT = "sudo containarium doctor"
@@ -130,16 +130,20 @@ def admin_accounts(patient: Patient) -> Iterator[Finding]:
     if not patient.root:
         yield warn("admins", "their keys can only be read by root", _AS_ROOT)
         return
-    granted = set(operators.granted(patient.settings))
-    wrong = [f"{name} ({why})" for name in own.admins if (why := _lacks(patient, own, name, granted))]
-    wrong += [f"{name} (is not named, and has sudo)" for name in sorted(granted - set(own.admins))]
+    admins = operators.declared(own)
+    if admins is None:
+        yield ok("admins", "the manifest says nothing about them")
+        return
+    granted = set(wayin.granted(patient.settings))
+    wrong = [f"{name} ({why})" for name in admins if (why := _lacks(patient, admins, name, granted))]
+    wrong += [f"{name} (is not named, and has sudo)" for name in sorted(granted - set(admins))]
     if wrong:
         yield fail("admins", ", ".join(wrong), PREPARE)
     else:
-        yield ok("admins", ", ".join(own.admins) or "the manifest names none")
+        yield ok("admins", ", ".join(admins) or "the manifest names none")
 
 
-def sshd_for_all(patient: Patient, root: Home = server.ROOT) -> Iterator[Finding]:
+def sshd_for_all(patient: Patient, root: Home = homekeys.ROOT) -> Iterator[Finding]:
     """What is to hold for everybody holds for root, and for somebody who is nobody in particular."""
     if _spec(patient) is None:
         return
@@ -149,7 +153,7 @@ def sshd_for_all(patient: Patient, root: Home = server.ROOT) -> Iterator[Finding
     wanted = server.directives(patient.settings, root)
     asked = Sshd(patient.settings, patient.run)
     wrong = {}
-    for account in ("root", *operators.granted(patient.settings)[:1]):
+    for account in ("root", *wayin.granted(patient.settings)[:1]):
         found = asked.effective(account)
         for keyword, value in wanted.items():
             there = found.get(keyword.lower(), "unset")
@@ -197,14 +201,14 @@ def _spec(patient: Patient) -> HostSpec | None:
     return patient.declaration.own.manifest.spec if patient.declaration.own is not None else None
 
 
-def _lacks(patient: Patient, own: DeclaredHost, name: str, granted: set[str]) -> str:
+def _lacks(patient: Patient, admins: Mapping[str, tuple[SSHKey, ...]], name: str, granted: set[str]) -> str:
     if name not in granted:
         return "has no sudo from us"
     try:
-        home = operators.home(patient.settings, name)
+        home = wayin.home(patient.settings, name)
     except TerminalError:
         return "has no home"
-    return "" if homekeys.holds(home, tuple(key.line for key in own.admins[name])) else "has other keys"
+    return "" if homekeys.holds(home, tuple(key.line for key in admins[name])) else "has other keys"
 
 
 def _on(mount: disk.Mount, named: str) -> bool:

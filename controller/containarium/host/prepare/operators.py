@@ -1,106 +1,85 @@
 """The accounts of those who run this machine, as its Host manifest names them: their keys and sudo, no more.
 
 An account is ours to give sudo to where this program made it, which its comment says (root alone can change it), or
-where it had sudo before. Whoever is not named any more loses our keys and our sudo, and keeps the account.
+where it had sudo before. Whoever is not named any more loses our keys and our sudo, and keeps the account; unless
+nobody would get in then. A manifest that says nothing about admins leaves them as they are.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from containarium.host import homekeys
 from containarium.host.files import read_small, write_atomically
-from containarium.host.guestfiles import read_block
 from containarium.host.homekeys import Home
-from containarium.host.passwd import AccountFiles, PasswdLine, parse_passwd, read_account_files
+from containarium.host.passwd import PasswdLine, parse_passwd, read_account_files
 from containarium.host.passwdlock import our_turn
+from containarium.host.prepare import wayin
 from containarium.host.prepare.steps import Context, Step
-from containarium.host.settings import HostSettings
+from containarium.host.prepare.wayin import GRANT, SUDO_GROUPS, SUDOERS, granted, home
 from containarium.model.host import HostError, RetryableError, TerminalError
+from containarium.model.manifest import DeclaredHost
+from containarium.model.sshkey import SSHKey
 
 NAME = "admin accounts"
 COMMENT = "containarium admin"
-SUDO_GROUPS = frozenset({"sudo", "wheel", "admin", "google-sudoers"})
-_SUDOERS = "sudoers.d/50-containarium"
 _HEAD = "# Written by containarium: the admins of this host's manifest. They have no password to be asked for.\n"
-_GRANT = "ALL=(ALL:ALL) NOPASSWD: ALL"
-_GRANTED = re.compile(rf"(?m)^([a-z_][a-z0-9_-]*) {re.escape(_GRANT)}$")
 _ATTEMPTS = 4
 """useradd itself waits 15 s for its lock, which a cloud's agent may hold for twice that."""
 _TIMEOUT = 40.0
 
 
-def admin_accounts(context: Context, sleep: Callable[[float], None] = time.sleep) -> Step:
+def admin_accounts(context: Context, sleep: Callable[[float], None] = time.sleep, root: Home = homekeys.ROOT) -> Step:
     """Make who is missing, and give keys and sudo to exactly those who are named.
 
-    Raises TerminalError (AdminRefused) where a name is somebody else's account, once all others are served.
+    Raises TerminalError (AdminRefused) where a name is somebody else's account, or nobody would get in without those
+    who are not named any more, once all others are served.
     """
     own = context.declaration.own
     if own is None:
         return Step(NAME, False, "no Host manifest names any")
-    changed, refused = [], []
-    before = granted(context.settings)
-    served: list[str] = []
-    for name in own.admins:
-        try:
-            if _ensure(context, name, before, sleep):
-                changed.append(f"{name} made")
-            served.append(name)
-        except HostError as error:
-            refused.append(f"{name}: {error.message}")
-    if _write_sudoers(context, served):
+    admins = declared(own)
+    if admins is None:
+        return Step(NAME, False, "the manifest says nothing about them: they stay as they are")
+    changed: list[str] = []
+    refused: list[str] = []
+    leaving, before = _leaving(context, admins), granted(context.settings)
+    served = _have_accounts(context, admins, sleep, changed, refused)
+    # Whoever goes does so last: when it is seen that somebody else gets in.
+    if _write_sudoers(context, [*served, *(name for name in before if name in leaving)]):
         changed.append("sudo")
     for name in served:
         try:
-            if homekeys.write(home(context.settings, name), tuple(key.line for key in own.admins[name])):
+            if homekeys.write(home(context.settings, name), tuple(key.line for key in admins[name])):
                 context.receipt.add("admin", name)
                 changed.append(f"keys of {name}")
         except HostError as error:
             refused.append(error.message)
-    changed += _withdraw(context, set(before) - set(own.admins), set(own.admins))
+    if leaving and _shuts_out(context, leaving, root):
+        refused.append(f"without {', '.join(leaving)} nobody would get in and become root, so they stay")
+    elif leaving:
+        _write_sudoers(context, served)
+        changed += [f"keys of {name} withdrawn" for name in leaving if _withdraw(context, name)]
     if refused:
         raise TerminalError(
-            f"not every admin gets in: {'; '.join(refused)}",
-            remedy=f"mend what is named, or choose another name in {own.origin.file}",
+            f"not every admin is as declared: {'; '.join(refused)}",
+            remedy=f"mend what is named, or name an admin with a key, or another name, in {own.origin.file}",
             reason="AdminRefused",
         )
     return Step(NAME, bool(changed), ", ".join(changed) or ", ".join(served) or "the manifest names none")
 
 
-def granted(settings: HostSettings) -> tuple[str, ...]:
-    """Who has sudo from us."""
-    return tuple(_GRANTED.findall(read_small(settings.etc / _SUDOERS) or ""))
-
-
-def home(settings: HostSettings, name: str) -> Home:
-    """An account's home. Raises TerminalError (NoHome) where it has none in which keys could be."""
-    line = read_account_files(settings.etc).passwd.get(name)
-    if line is None or not re.fullmatch(r"(/[A-Za-z0-9._@+-]+)+", line.home) or ".." in line.home.split("/"):
-        raise TerminalError(f"{name} has no home in which keys could be", reason="NoHome")
-    return Home(Path(line.home), line.uid, line.gid)
-
-
-def who_gets_in(settings: HostSettings) -> tuple[str, ...]:
-    """Accounts with sudo that have a key of whatever kind, sorted; without root's."""
-    files = read_account_files(settings.etc)
-    names = {name for name, groups in files.member_of.items() if groups & SUDO_GROUPS} | set(granted(settings))
-    return tuple(sorted(name for name in names & files.passwd.keys() if _opens(settings, name)))
+def declared(own: DeclaredHost) -> Mapping[str, tuple[SSHKey, ...]] | None:
+    """The admins that a manifest names; None where it says nothing about them."""
+    return own.admins if "admins" in own.manifest.spec.model_fields_set else None
 
 
 def withdraw(context: Context, name: str) -> bool:
     """Take our keys from an account that may be gone. Returns whether it had any."""
     try:
         return homekeys.write(home(context.settings, name), ())
-    except TerminalError:
-        return False
-
-
-def _opens(settings: HostSettings, name: str) -> bool:
-    try:
-        return homekeys.opens(home(settings, name))
     except TerminalError:
         return False
 
@@ -155,8 +134,8 @@ def _make(context: Context, name: str, sleep: Callable[[float], None]) -> None:
 
 def _write_sudoers(context: Context, names: list[str]) -> bool:
     """Replace the file, which ``visudo`` has to accept first. Raises TerminalError (SudoMissing, SudoersRefused)."""
-    path = context.settings.etc / _SUDOERS
-    text = _HEAD + "".join(f"{name} {_GRANT}\n" for name in names)
+    path = context.settings.etc / SUDOERS
+    text = _HEAD + "".join(f"{name} {GRANT}\n" for name in names)
     if read_small(path) == text or not (names or path.exists()):
         return False
     if not path.parent.is_dir():
@@ -172,21 +151,41 @@ def _write_sudoers(context: Context, names: list[str]) -> bool:
     return context.write(path, text, 0o440)
 
 
-def _withdraw(context: Context, gone: set[str], named: set[str]) -> list[str]:
-    """Take our block from whoever had sudo from us, and from accounts that we made, unless they are named."""
-    files: AccountFiles = read_account_files(context.settings.etc)
-    gone |= {name for name, line in files.passwd.items() if _ours(line)} - named
-    changed = []
-    for name in sorted(gone):
-        if withdraw(context, name):
-            context.progress(f"withdrawing the keys of {name}, whom the manifest does not name any more")
-            changed.append(f"keys of {name} withdrawn")
-    return changed
+def _have_accounts(
+    context: Context,
+    names: Iterable[str],
+    sleep: Callable[[float], None],
+    changed: list[str],
+    refused: list[str],
+) -> list[str]:
+    """Returns who has one; notes who was made, and why somebody is refused."""
+    before, served = granted(context.settings), []
+    for name in names:
+        try:
+            if _ensure(context, name, before, sleep):
+                changed.append(f"{name} made")
+            served.append(name)
+        except HostError as error:
+            refused.append(f"{name}: {error.message}")
+    return served
 
 
-def block(settings: HostSettings, name: str) -> tuple[str, ...] | None:
-    """The keys of our block in an account's file; None where there is none, or it cannot be read."""
-    try:
-        return read_block(homekeys.read(home(settings, name)))
-    except (TerminalError, OSError):
-        return None
+def _leaving(context: Context, named: Collection[str]) -> list[str]:
+    """Who has sudo from us, or our keys in an account that we made, and is not named."""
+    files = read_account_files(context.settings.etc)
+    ours = {name for name, line in files.passwd.items() if _ours(line) and wayin.block(context.settings, name)}
+    return sorted((ours | set(granted(context.settings))) - set(named))
+
+
+def _shuts_out(context: Context, leaving: Collection[str], root: Home) -> bool:
+    """Whether those who leave are the last ones who get in."""
+    settings = context.settings
+    left = wayin.served(settings, leaving) or wayin.others(settings, leaving) or homekeys.opens(root)
+    return not left and bool(wayin.served(settings))
+
+
+def _withdraw(context: Context, name: str) -> bool:
+    if not withdraw(context, name):
+        return False
+    context.progress(f"withdrawing the keys of {name}, whom the manifest does not name any more")
+    return True
