@@ -1,4 +1,8 @@
-"""Which Host manifest is this machine's own: that of its name among the manifests, else that of its start-up script."""
+"""Which Host manifest is this machine's own: that of its name among the manifests, else that of its start-up script.
+
+Of its admins alone the preparation keeps a copy on the data disk (host/prepare/vault.py). Those whom the manifests
+named last count before the start-up script's: a new boot disk, which has no manifests yet, gives nobody root again.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from containarium.host import homekeys
 from containarium.host.command import Completed
 from containarium.host.homekeys import Home
 from containarium.host.incus import Incus
-from containarium.host.prepare import operators, server, wayin
+from containarium.host.prepare import operators, server, vault, wayin
 from containarium.host.prepare.receipt import Receipt
 from containarium.host.prepare.steps import Context
 from containarium.host.prepare.undo import undo
@@ -307,3 +309,65 @@ def test_who_has_a_way_of_their_own_does_not_need_ours(root: Path) -> None:
     context = _context(root, declare(root, admins=[]))
     assert "keys of zoe withdrawn" in operators.admin_accounts(context, root=nobody).detail
     assert (_sudoers(root), wayin.others(context.settings)) == ([], ("zoe",))
+
+
+# -- a new boot disk
+
+
+def _of_folder(root: Path, **spec: Any) -> Declaration:
+    """By a Host manifest among the manifests."""
+    folder = settings(root).manifests
+    folder.mkdir(parents=True, exist_ok=True)
+    return declare(folder, **spec)
+
+
+def _of_start_up(root: Path) -> Declaration:
+    """By the start-up script's, which names ops and eve."""
+    return Declaration(declare(root, admins=[admin("ops"), admin("eve")]).own)
+
+
+def _carry_out(root: Path, declaration: Declaration) -> tuple[str, ...]:
+    """Returns who has sudo then."""
+    context = _context(root, declaration)
+    context.settings.incus_dir.mkdir(exist_ok=True)
+    vault.recover(context)
+    operators.admin_accounts(context, root=_nobody(root))
+    vault.keep(context)
+    return wayin.granted(context.settings)
+
+
+def _nobody(root: Path) -> Home:
+    return Home(root / "none", 0, 0)
+
+
+def _new_boot_disk(root: Path) -> None:
+    for name in ("etc", "state", "home"):
+        shutil.rmtree(root / name)
+    write_etc(root)
+    (root / "etc" / "sudoers.d").mkdir()
+
+
+def test_a_recovery_gives_nobody_root_who_was_withdrawn(root: Path) -> None:
+    assert _carry_out(root, _of_start_up(root)) == ("ops", "eve")
+    assert _carry_out(root, _of_folder(root, admins=[admin("ops")])) == ("ops",)
+    _new_boot_disk(root)
+    assert _carry_out(root, _of_start_up(root)) == ("ops",)
+    assert wayin.block(settings(root), "ops") == (public_key("ops"),)
+    assert _carry_out(root, _of_folder(root, logs={"retention": "7d"})) == ("ops",), "this one says nothing"
+    assert _carry_out(root, _of_folder(root, admins=[admin("ops"), admin("vera")])) == ("ops", "vera")
+
+
+def test_until_the_manifests_have_named_any_the_start_up_script_s_count(root: Path) -> None:
+    _carry_out(root, _of_start_up(root))
+    _carry_out(root, _of_folder(root))
+    _new_boot_disk(root)
+    assert _carry_out(root, _of_start_up(root)) == ("ops", "eve")
+
+
+def test_admins_that_could_not_be_withdrawn_are_not_taken_for_gone(root: Path) -> None:
+    _carry_out(root, _of_folder(root, admins=[admin("ops")]))
+    context = _context(root, _of_folder(root, admins=[]))
+    with pytest.raises(TerminalError):
+        operators.admin_accounts(context, root=_nobody(root))
+    vault.keep(context)
+    assert list(vault.kept_admins(context.settings) or ()) == ["ops"]

@@ -124,13 +124,12 @@ def repository(patient: Patient) -> Iterator[Finding]:
 
 def admin_accounts(patient: Patient) -> Iterator[Finding]:
     """Whoever is named has an account, the declared keys and sudo; nobody else has sudo from us."""
-    own = patient.declaration.own
-    if own is None:
+    if patient.declaration.own is None:
         return
     if not patient.root:
         yield warn("admins", "their keys can only be read by root", _AS_ROOT)
         return
-    admins = operators.declared(own)
+    admins = operators.declared(patient.settings, patient.declaration)
     if admins is None:
         yield ok("admins", "the manifest says nothing about them")
         return

@@ -16,11 +16,12 @@ from containarium.host.files import read_small, write_atomically
 from containarium.host.homekeys import Home
 from containarium.host.passwd import PasswdLine, parse_passwd, read_account_files
 from containarium.host.passwdlock import our_turn
-from containarium.host.prepare import wayin
+from containarium.host.prepare import vault, wayin
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.prepare.wayin import GRANT, SUDO_GROUPS, SUDOERS, granted, home
+from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, RetryableError, TerminalError
-from containarium.model.manifest import DeclaredHost
+from containarium.model.manifest import Declaration
 from containarium.model.sshkey import SSHKey
 
 NAME = "admin accounts"
@@ -40,7 +41,7 @@ def admin_accounts(context: Context, sleep: Callable[[float], None] = time.sleep
     own = context.declaration.own
     if own is None:
         return Step(NAME, False, "no Host manifest names any")
-    admins = declared(own)
+    admins = declared(context.settings, context.declaration)
     if admins is None:
         return Step(NAME, False, "the manifest says nothing about them: they stay as they are")
     changed: list[str] = []
@@ -71,9 +72,20 @@ def admin_accounts(context: Context, sleep: Callable[[float], None] = time.sleep
     return Step(NAME, bool(changed), ", ".join(changed) or ", ".join(served) or "the manifest names none")
 
 
-def declared(own: DeclaredHost) -> Mapping[str, tuple[SSHKey, ...]] | None:
-    """The admins that a manifest names; None where it says nothing about them."""
-    return own.admins if "admins" in own.manifest.spec.model_fields_set else None
+def declared(settings: HostSettings, declaration: Declaration) -> Mapping[str, tuple[SSHKey, ...]] | None:
+    """The admins that there are to be; None where nothing says so.
+
+    While the manifests have none of this host, whom the last one there named counts before host.yaml: that is the
+    start-up script's, as old as the machine, and would give those who were withdrawn since root on a new boot disk.
+    """
+    own = declaration.own
+    if own is None:
+        return None
+    said = own.admins if "admins" in own.manifest.spec.model_fields_set else None
+    if said is not None and any(host.name == own.name for host in declaration.hosts):
+        return said
+    kept = vault.kept_admins(settings)
+    return said if kept is None else kept
 
 
 def withdraw(context: Context, name: str) -> bool:

@@ -21,11 +21,13 @@ from typing import Any
 from containarium.host.files import make_folder, read_small, write_atomically
 from containarium.host.passwd import IdRange, read_subordinate_ids
 from containarium.host.passwdlock import hold_pwd_lock, our_turn
+from containarium.host.prepare import wayin
 from containarium.host.prepare.receipt import Made, digest
 from containarium.host.prepare.steps import Context, Step
 from containarium.host.settings import HostSettings
 from containarium.host.sshd import Sshd
 from containarium.model.host import TerminalError
+from containarium.model.sshkey import SSHKey
 
 _VERSION = 1
 _HOST_KEY = re.compile(r"ssh_host_[a-z0-9]+_key(\.pub)?")
@@ -49,10 +51,12 @@ class Kept:
     """Root's ranges (first, count) in subuid and subgid, which the guests' files are mapped to."""
     made: tuple[Made, ...] = ()
     """What a preparation made on the data disk."""
+    admins: Mapping[str, tuple[str, ...]] | None = None
+    """The admins whom this host's manifest among the manifests named last, with their keys; None where none did."""
 
     def text(self) -> str:
         """The file's content; the same for the same things."""
-        content = {
+        content: dict[str, Any] = {
             "version": _VERSION,
             "host_keys": self.host_keys,
             "probe_key": self.probe_key,
@@ -60,6 +64,8 @@ class Kept:
             "ids": self.ids,
             "made": [asdict(made) for made in self.made],
         }
+        if self.admins is not None:
+            content["admins"] = self.admins
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
@@ -105,12 +111,18 @@ def keep(context: Context) -> Step:
         for made in _parse(settings, text).made:
             context.receipt.add(made.kind, made.name, made.before)
     context.receipt.add("vault", str(settings.vault))
-    changed = follow(settings, made=context.receipt, new=True)
+    changed = follow(settings, made=context.receipt, admins=_carried_out(context), new=True)
     warning = "" if _host_keys(settings.etc) else "sshd has no host keys to keep; make them with ssh-keygen -A"
     return Step("vault", changed, f"{settings.vault} keeps what a new boot disk needs", warning)
 
 
-def follow(settings: HostSettings, *, made: Iterable[Made] | None = None, new: bool = False) -> bool:
+def follow(
+    settings: HostSettings,
+    *,
+    made: Iterable[Made] | None = None,
+    admins: Mapping[str, tuple[str, ...]] | None = None,
+    new: bool = False,
+) -> bool:
     """Let the vault follow what was changed on this boot disk on purpose. Returns whether anything was written.
 
     Cheap enough for once a minute. Without ``new``, a vault that is missing is not made. A vault that this boot disk
@@ -130,6 +142,7 @@ def follow(settings: HostSettings, *, made: Iterable[Made] | None = None, new: b
         peer_key=_pair(settings.peer_key) or before.peer_key,
         ids={name: ids[name] or before.ids.get(name, ()) for name in _IDS},
         made=before.made if made is None else tuple(item for item in made if item.kind in ON_DATA_DISK),
+        admins=before.admins if admins is None else admins,
     )
     if now.text() == text:
         return False
@@ -137,6 +150,16 @@ def follow(settings: HostSettings, *, made: Iterable[Made] | None = None, new: b
     write_atomically(_file(settings), now.text(), 0o600)
     write_atomically(mark(settings), digest(now.text()), 0o600)
     return True
+
+
+def kept_admins(settings: HostSettings) -> Mapping[str, tuple[SSHKey, ...]] | None:
+    """The admins whom this host's manifest among the manifests named last; None where none did, or none can be told."""
+    try:
+        text = _read(settings)
+        kept = _parse(settings, text).admins if text is not None else None
+        return {name: tuple(map(SSHKey.parse, keys)) for name, keys in kept.items()} if kept is not None else None
+    except (TerminalError, ValueError):  # what is wrong with it is told by recover
+        return None
 
 
 def differs(settings: HostSettings) -> str:
@@ -205,9 +228,26 @@ def _parse(settings: HostSettings, text: str) -> Kept:
             peer_key=_halves(content.get("peer_key", {})),
             ids={name: tuple((int(first), int(n)) for first, n in content["ids"].get(name, ())) for name in _IDS},
             made=tuple(Made(str(m["kind"]), str(m["name"]), str(m["before"])) for m in content["made"]),
+            admins=_admins(content.get("admins")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(settings, str(error)) from error
+
+
+def _admins(content: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]] | None:
+    return None if content is None else {str(name): tuple(map(str, keys)) for name, keys in content.items()}
+
+
+def _carried_out(context: Context) -> dict[str, tuple[str, ...]] | None:
+    """The admins whom this host's manifest among the manifests names, once nobody else has sudo from us."""
+    own, settings = context.declaration.own, context.settings
+    if own is None or "admins" not in own.manifest.spec.model_fields_set:
+        return None
+    if not Path(own.origin.file).resolve().is_relative_to(settings.manifests.resolve()):
+        return None
+    if set(wayin.granted(settings)) != set(own.admins):
+        return None
+    return {name: tuple(key.line for key in keys) for name, keys in own.admins.items()}
 
 
 def _unreadable(settings: HostSettings, why: str) -> TerminalError:
