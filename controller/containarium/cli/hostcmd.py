@@ -140,11 +140,15 @@ def mount(
 
 def _settings(settings: HostSettings, subnet: str | None, declaration: Declaration) -> HostSettings:
     """With the subnet that was asked for, which no Host manifest may contradict."""
+    from containarium.model.hostmanifest import HostNetwork
+
     if subnet is None:
         return settings
     wanted = _subnet(subnet)
     own = declaration.own
-    if own is not None and wanted != (declared := str(own.manifest.spec.network.subnet)):
+    network = own.manifest.spec.network if own is not None else HostNetwork()
+    said = "subnet" in network.model_fields_set or network.address is not None  # as prepare/network.py sees it
+    if own is not None and said and wanted != (declared := str(network.subnet)):
         where = own.origin.locate("spec.network.subnet")
         raise errors.CommandError(f"--subnet {wanted} contradicts {where}, which says {declared}", "leave --subnet out")
     return replace(settings, subnet=wanted)

@@ -133,6 +133,13 @@ def test_a_broken_one_is_told_line_by_line_and_nothing_is_prepared(shell: Shell)
     assert "2 problems in this machine's Host manifest; nothing was changed" in done.err
 
 
+def test_a_manifest_that_says_no_subnet_leaves_it_to_the_command(shell: Shell) -> None:
+    _own(shell)
+    assert shell("host", "prepare", "--subnet", "10.0.5.1/24").code == 0
+    _own(shell, network={"address": "10.128.0.2"})
+    assert shell("host", "prepare", "--subnet", "10.0.5.1/24").code == 1, "the other hosts count on it"
+
+
 def test_a_subnet_that_contradicts_it_is_refused(shell: Shell) -> None:
     file = _own(shell, network={"subnet": "10.0.4.1/24"})
     assert shell("host", "prepare", "--subnet", "10.0.4.1/24").code == 0

@@ -163,6 +163,15 @@ def test_a_bridge_in_another_subnet_stays_and_is_told(tmp_path: Path) -> None:
     assert not network.bridge(_context(tmp_path, Declaration(), networks=_bridge("10.9.0.1/24"))).changed
 
 
+def test_a_manifest_that_says_no_subnet_contradicts_no_bridge(tmp_path: Path) -> None:
+    there = _bridge("10.9.0.1/24")
+    assert not network.bridge(_context(tmp_path, declare(tmp_path), networks=there)).changed
+    fleet = _context(tmp_path, declare(tmp_path, network={"address": "10.128.0.2"}), networks=there)
+    with pytest.raises(TerminalError, match=r"10\.0\.3\.1/24") as refused:
+        network.bridge(fleet)
+    assert refused.value.reason == "SubnetDiffers", "the other hosts count on it"
+
+
 # -- logs, the peers' key
 
 
@@ -253,7 +262,10 @@ def test_the_pool_s_driver(tmp_path: Path, driver: str, level: str) -> None:
 
 @pytest.mark.parametrize(("address", "level"), [("10.0.3.1/24", "ok"), ("10.0.9.1/24", "fail")])
 def test_the_subnet(tmp_path: Path, address: str, level: str) -> None:
-    assert _levels(_look(tmp_path, doctor.subnet, declare(tmp_path), networks=_bridge(address))) == [level]
+    for said in ({"subnet": "10.0.3.1/24"}, {"address": "10.128.0.2"}):
+        declaration = declare(tmp_path, network=said)
+        assert _levels(_look(tmp_path, doctor.subnet, declaration, networks=_bridge(address))) == [level]
+    assert _levels(_look(tmp_path, doctor.subnet, declare(tmp_path), networks=_bridge(address))) == []
 
 
 @pytest.mark.parametrize(("said", "level"), [("no", "ok"), ("yes", "fail")])

@@ -11,7 +11,7 @@ from containarium.host.aptsources import read_sources
 from containarium.host.doctor.finding import PREPARE, Finding, Patient, fail, ok, warn
 from containarium.host.files import read_small
 from containarium.host.homekeys import Home
-from containarium.host.prepare import conditions, disk, diskunits, logs, operators, server, storage, wayin, zfs
+from containarium.host.prepare import conditions, disk, diskunits, logs, network, operators, server, storage, wayin, zfs
 from containarium.host.prepare.service import HOST_PATH, HOST_SERVICE, HOST_TIMER, folder
 from containarium.host.sshd import Sshd
 from containarium.model.host import TerminalError
@@ -97,9 +97,9 @@ def declared_pool(patient: Patient) -> Iterator[Finding]:
 
 
 def subnet(patient: Patient) -> Iterator[Finding]:
-    """The bridge has the subnet that the other hosts are told."""
+    """The bridge has the subnet that is declared, and that the other hosts are told."""
     spec = _spec(patient)
-    if spec is None:
+    if spec is None or not network.is_declared(spec):
         return
     name, wanted = patient.settings.bridge, str(spec.network.subnet)
     listed = patient.incus.get("networks", recursion="1") or []

@@ -10,6 +10,7 @@ from typing import Any
 from containarium.host.firewall import METADATA
 from containarium.host.prepare.steps import MANAGED, Context, Step
 from containarium.model.host import HostError, TerminalError
+from containarium.model.hostmanifest import HostSpec
 
 _TIMEOUT = 60.0
 _WIDEST = 16
@@ -53,12 +54,19 @@ def bridge(context: Context) -> Step:
 
 def declared_subnet(context: Context) -> str:
     """The bridge's own address with its length, as a Host manifest says it, else as the settings do."""
-    return str(context.spec.network.subnet) if context.spec is not None else context.settings.subnet
+    if context.spec is None or not is_declared(context.spec):
+        return context.settings.subnet
+    return str(context.spec.network.subnet)
+
+
+def is_declared(spec: HostSpec) -> bool:
+    """Whether the subnet is said, or counted on as it is by default: the other hosts of a fleet are told it."""
+    return "subnet" in spec.network.model_fields_set or spec.network.address is not None
 
 
 def _refuse_other(context: Context, there: str) -> None:
     """Addresses of environments, their jump accounts and the other hosts' routes all hang on it: it stays."""
-    if context.spec is not None and there != declared_subnet(context):
+    if context.spec is not None and is_declared(context.spec) and there != declared_subnet(context):
         raise TerminalError(
             f"the bridge {context.settings.bridge} has {there}, and {context.origin} says {declared_subnet(context)}",
             remedy=f"write spec.network.subnet: {there}; another one needs another host, to which environments move",
