@@ -21,7 +21,17 @@ KEY = "-----BEGIN KEY-----\n"
 PROGRAMS = {
     "logger": "exec cat >&2",
     "hostname": "echo jump-1",
-    "dpkg-query": "echo 'ii '",
+    # as the real one: a package that it does not know is an error, and not a line
+    "dpkg-query": """code=0
+for name in "${@:4}"; do
+    case $(cat "$STAGE/unknown" "$STAGE/removed" 2>&1) in
+    *"$name is unknown"*) code=1 ;;
+    *"$name is removed"*) printf "${3/'${db:Status-Abbrev}'/rc }" ;;
+    *) printf "${3/'${db:Status-Abbrev}'/ii }" ;;
+    esac
+done
+exit "$code" """,
+    "apt-get": """printf '%s\\n' "$*" >> "$STAGE/apt" """,
     "curl": f"[[ ! -e $STAGE/offline ]] || exit 7\n{CURL.partition(chr(10))[2]}",
     # the one that makes virtual environments: its pip puts the command there that the script is after
     "python3": """[[ $1 == -m ]] || exec /usr/bin/python3 "$@"
@@ -135,6 +145,22 @@ def test_a_new_machine_without_a_network_is_not_ready(stage: Stage) -> None:
     done = stage.boot()
     assert (done.returncode, stage.prepared) == (1, False)
     assert "not ready: containarium==0.1.0 could not be installed, see above; is there a network?" in done.stderr
+
+
+@pytest.mark.parametrize("why", ["unknown", "removed"])
+def test_a_package_that_is_not_there_is_installed(stage: Stage, why: str) -> None:
+    """dpkg may know it no more, or may never have heard of it."""
+    stage.root.joinpath(why).write_text(f"python3-venv is {why}")
+    done = stage.boot()
+    assert done.returncode == 0, done.stderr
+    update, install = stage.root.joinpath("apt").read_text().splitlines()
+    assert update.endswith(" update")
+    assert install.endswith(" install --yes --no-install-recommends python3-venv")
+
+
+def test_packages_that_are_there_are_left_alone(stage: Stage) -> None:
+    stage.boot()
+    assert not stage.root.joinpath("apt").exists()
 
 
 def test_an_installation_that_was_cut_off_is_done_again(stage: Stage) -> None:
