@@ -110,6 +110,20 @@ def test_terraform_never_deletes_a_data_disk(file: str, resource: str) -> None:
     assert re.search(r"prevent_destroy\s+= true", block[0])
 
 
+WAITS = {
+    "gce/fleet": ('module "host"', "google_secret_manager_secret_iam_member.deploy_key"),
+    "aws/host": ('resource "aws_autoscaling_group" "this"', "aws_iam_role_policy.host"),
+}
+
+
+@pytest.mark.parametrize("folder", WAITS)
+def test_no_machine_is_there_before_the_right_to_read_its_key(folder: str) -> None:
+    made, right = WAITS[folder]
+    block = re.search(rf"^{made} \{{\n.*?^\}}", (MODULES / folder / "main.tf").read_text(), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    assert f"depends_on = [{right}]" in block[0]
+
+
 def test_every_variable_and_output_says_what_it_is() -> None:
     for file in (f for f in MODULES.rglob("*.tf") if "examples" not in f.parts):
         for kind, name, body in re.findall(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', file.read_text(), re.M | re.S):

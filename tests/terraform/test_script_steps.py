@@ -38,6 +38,15 @@ exit "$code" """,
 mkdir -p "$3/bin"
 cp "$STAGE/pip" "$3/bin/pip" """,
     "ln": ":",
+    # a pause is over at once; the network may come back in one
+    "sleep": """printf '%s\\n' "$1" >> "$STAGE/slept"
+[[ ! -e $STAGE/mends || $(wc -l < "$STAGE/slept") -lt $(cat "$STAGE/mends") ]] || rm -f "$STAGE/offline" """,
+    # a timer that waits is a file; what it would run is in it
+    "systemctl": """[[ $1 == stop ]] || exit 1
+rm -f "$STAGE"/timers/$2""",
+    "systemd-run": """for each in "$@"; do [[ $each != --unit=* ]] || unit=${each#--unit=}; done
+[[ ! -e $STAGE/timers/$unit.timer ]] || exit 1
+printf '%s\\n' "$@" > "$STAGE/timers/$unit.timer" """,
 }
 PIP = """#!/bin/bash
 [[ ! -e $STAGE/offline ]] || exit 1
@@ -59,9 +68,28 @@ class Stage:
 
     def boot(self) -> Completed:
         """Run the script."""
+        given = self.root / "given"
+        given.write_text(self.script)
+        done = self._run("bash", str(given))
+        given.unlink()  # Google's agent deletes it
+        return done
+
+    def again(self) -> Completed:
+        """Let the timer elapse that waits: what it runs."""
+        (timer,) = self.timers()
+        asked = self.root.joinpath("timers", timer).read_text().splitlines()
+        self.root.joinpath("timers", timer).unlink()
+        return self._run(*asked[asked.index("/bin/bash") :])
+
+    def timers(self) -> dict[str, int]:
+        """The timers that wait, with their seconds."""
+        files = {file.name: file.read_text() for file in self.root.joinpath("timers").iterdir()}
+        return {name: int(text.partition("--on-active=")[2].partition("\n")[0]) for name, text in files.items()}
+
+    def _run(self, *command: str) -> Completed:
         self.root.joinpath("called").write_text("")
         env = {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "STAGE": str(self.root), "SEEN": f"{self.root}/seen"}
-        return run(["bash", "-c", self.script], timeout=60, check=False, env=env)
+        return run(list(command), timeout=60, check=False, env=env)
 
     @property
     def prepared(self) -> bool:
@@ -90,7 +118,8 @@ def stage(script: str, tmp_path: Path) -> Stage:
     ):
         assert script.count(old) == 1
         script = script.replace(old, new)
-    (tmp_path / "bin").mkdir()
+    for folder in ("bin", "timers"):
+        (tmp_path / folder).mkdir()
     programs = {f"bin/{name}": f"#!/bin/bash\n{text}\n" for name, text in PROGRAMS.items()}
     for name, text in {**programs, "pip": PIP, "containarium": COMMAND}.items():
         (tmp_path / name).write_text(text)
@@ -171,14 +200,81 @@ def test_an_installation_that_was_cut_off_is_done_again(stage: Stage) -> None:
     assert "installing" in done.stderr
 
 
-def test_without_a_deploy_key_it_says_so_and_goes_on(stage: Stage) -> None:
+# -- failures that pass
+
+
+def without_a_key(stage: Stage) -> None:
+    """Take the key and the network away after a first boot."""
     stage.boot()
     stage.root.joinpath("etc/deploy_key").unlink()
     stage.root.joinpath("offline").touch()
+
+
+def test_without_a_deploy_key_the_host_is_prepared_but_not_ready(stage: Stage) -> None:
+    without_a_key(stage)
     done = stage.boot()
-    assert (done.returncode, stage.prepared) == (0, True)
-    assert "warning: no deploy key from projects/p/secrets/deploy/versions/latest" in done.stderr
+    assert (done.returncode, stage.prepared) == (1, True)
+    assert "not ready: no deploy key from projects/p/secrets/deploy/versions/latest; manifests do not" in done.stderr
     assert "deploy_key" not in stage.look()
+    pauses = [int(each) for each in stage.root.joinpath("slept").read_text().split()]
+    assert 600 <= sum(pauses) < 660
+
+
+def test_a_deploy_key_that_comes_late_is_waited_for(stage: Stage) -> None:
+    """A right that was just given takes minutes until Google knows of it everywhere."""
+    without_a_key(stage)
+    stage.root.joinpath("mends").write_text("20")
+    done = stage.boot()
+    assert (done.returncode, stage.prepared) == (0, True), done.stderr
+    assert stage.look()["deploy_key"][2] == KEY
+    assert stage.timers() == {}
+
+
+def test_nobody_waits_for_a_newer_key_where_there_is_one(stage: Stage) -> None:
+    stage.boot()
+    stage.root.joinpath("offline").touch()
+    assert stage.boot().returncode == 0
+    assert not stage.root.joinpath("slept").exists()
+
+
+def test_after_a_failure_it_comes_again_until_the_host_is_ready(stage: Stage) -> None:
+    """With pauses that grow, and never with two timers."""
+    stage.root.joinpath("offline").touch()
+    pauses = []
+    done = stage.boot()
+    for _ in range(7):
+        assert done.returncode == 1
+        pauses += stage.timers().values()
+        done = stage.again()
+    assert pauses == [60, 120, 240, 480, 960, 1920, 1920]
+    stage.root.joinpath("offline").unlink()
+    assert (stage.again().returncode, stage.prepared) == (0, True)
+    assert stage.timers() == {}
+    assert "deploy_key" in stage.look()
+
+
+def test_a_boot_takes_the_place_of_the_attempt_that_waits(stage: Stage) -> None:
+    stage.root.joinpath("offline").touch()
+    stage.boot()
+    stage.again()
+    assert stage.timers() == {"containarium-startup-2.timer": 120}
+    assert stage.boot().returncode == 1
+    assert stage.timers() == {"containarium-startup-1.timer": 60}
+    stage.root.joinpath("offline").unlink()
+    assert stage.boot().returncode == 0
+    assert stage.timers() == {}
+
+
+def test_what_comes_again_is_the_last_script_that_was_given(stage: Stage) -> None:
+    """Nothing but root may change it."""
+    stage.boot()
+    stage.script += "# a newer one\n"
+    stage.root.joinpath("code").write_text("1")
+    stage.boot()
+    kept = stage.root / "opt" / "startup"
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == (stage.script, 0o700)
+    stage.root.joinpath("code").write_text("0")
+    assert (stage.again().returncode, stage.prepared) == (0, True)
 
 
 def test_a_changed_manifest_is_put_back_in_one_step(stage: Stage) -> None:
@@ -198,3 +294,4 @@ def test_a_host_that_could_not_be_prepared_is_not_ready(stage: Stage, code: int)
     done = stage.boot()
     assert done.returncode == 1
     assert f"not ready: containarium host prepare ended with {code}" in done.stderr
+    assert "it comes again in 60 s" in done.stderr

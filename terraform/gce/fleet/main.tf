@@ -66,6 +66,9 @@ module "host" {
   enable_snapshots  = var.enable_disk_snapshots
   snapshot_policy   = one(google_compute_resource_policy.snapshots[*].name)
   labels            = local.labels
+
+  # A machine asks for its deploy key as soon as it boots.
+  depends_on = [google_secret_manager_secret_iam_member.deploy_key]
 }
 
 module "balancer" {
