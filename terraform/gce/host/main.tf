@@ -111,6 +111,11 @@ resource "google_compute_instance_group_manager" "this" {
     max_unavailable_fixed = 1
   }
 
+  # Else a recovery would make the machine as it was first made.
+  instance_lifecycle_policy {
+    force_update_on_repair = "YES"
+  }
+
   lifecycle {
     ignore_changes = [target_size]
   }

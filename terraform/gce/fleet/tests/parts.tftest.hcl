@@ -123,6 +123,10 @@ run "spot_host" {
     error_message = "A new template must not restart anybody by itself."
   }
   assert {
+    condition     = [for each in google_compute_instance_group_manager.this.instance_lifecycle_policy : each.force_update_on_repair] == ["YES"]
+    error_message = "A recovery takes the newest template."
+  }
+  assert {
     condition     = google_compute_disk_resource_policy_attachment.snapshots[0].name == "jump-daily" && google_compute_disk_resource_policy_attachment.snapshots[0].disk == "jump-1-data"
     error_message = "The snapshots' policy is attached to the data disk."
   }
