@@ -24,7 +24,7 @@ resource "aws_lb_target_group" "ssh" {
   target_type            = "instance"
   preserve_client_ip     = true
   connection_termination = false
-  deregistration_delay   = 3600 # an open login stays where it is
+  deregistration_delay   = 30 # a host leaves when its machine goes, and its logins go with it
   tags                   = var.labels
   health_check {
     protocol            = "TCP"

@@ -19,8 +19,8 @@ resource "google_compute_region_backend_service" "ssh" {
   load_balancing_scheme = "EXTERNAL"
   session_affinity      = "NONE"
   health_checks         = [google_compute_region_health_check.ssh.id]
-  # A login that is open stays where it is, for as long as it is open.
-  connection_draining_timeout_sec = 3600
+  # A host leaves when its machine goes, and its logins go with it: nobody has to wait for their end.
+  connection_draining_timeout_sec = 30
 
   dynamic "backend" {
     for_each = var.groups

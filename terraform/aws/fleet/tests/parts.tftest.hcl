@@ -126,3 +126,24 @@ run "regular_host_with_a_secret" {
     error_message = "It may read this secret, and no other."
   }
 }
+
+run "balancer" {
+  command = plan
+  module {
+    source = "../balancer"
+  }
+  variables {
+    instance_name = "jump"
+    vpc           = "vpc-1"
+    subnet        = "subnet-1"
+    address       = { allocation = "eipalloc-1", security_group = "sg-1" }
+  }
+  assert {
+    condition     = tonumber(aws_lb_target_group.ssh.deregistration_delay) == 30
+    error_message = "It does not hold up a host that is replaced."
+  }
+  assert {
+    condition     = aws_lb_target_group.ssh.port == 22 && aws_lb_listener.ssh.port == 22
+    error_message = "It passes on port 22 and no other."
+  }
+}

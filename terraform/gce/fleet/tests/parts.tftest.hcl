@@ -169,6 +169,10 @@ run "balancer" {
     error_message = "All hosts are behind it."
   }
   assert {
+    condition     = google_compute_region_backend_service.ssh.connection_draining_timeout_sec == 30
+    error_message = "It does not hold up a host that is replaced."
+  }
+  assert {
     condition     = google_compute_forwarding_rule.ssh.ports == toset(["22"])
     error_message = "It passes on port 22 and no other."
   }
