@@ -75,6 +75,23 @@ def test_the_costs_are_what_the_examples_make(bare: Terraform, fleet: dict[str, 
     assert f"{MARK}\n{table}\n" in README.read_text(), f"write this into {README.relative_to(REPOSITORY)}:\n{table}"
 
 
+def test_the_first_step_is_for_everybody() -> None:
+    """Also for those without a deploy key: the cloud has to know them, and to offer what the modules ask for."""
+    first = README.read_text().partition("**0. A login**")[2].partition("**1. A repository.**")[0]
+    used = ("compute", "iam", "cloudresourcemanager", "dns", "secretmanager")
+    needed = ["gcloud auth application-default login", "aws configure", *(f"{each}.googleapis.com" for each in used)]
+    assert [each for each in needed if each not in first] == []
+
+
+def test_how_a_data_disk_grows_is_where_its_variable_says() -> None:
+    later = README.read_text().partition("**7. Later.**")[2].partition("\n## ")[0]
+    assert "zpool online -e containarium" in later
+    assert "btrfs filesystem resize max /var/lib/incus" in later
+    for cloud in CLOUDS:
+        variables = (MODULES / cloud / "fleet" / "variables.tf").read_text()
+        assert "how it grows is in the README, under Later." in variables
+
+
 def test_the_metric_is_one() -> None:
     named = re.findall(r"the metric `(\w+)`", README.read_text())
     known = Metrics().render().decode()

@@ -34,7 +34,7 @@ variable "boot_disk" {
 }
 
 variable "data_disk" {
-  description = "Each host's data disk. It can grow, and is never deleted by Terraform."
+  description = "Each host's data disk. It is never deleted by Terraform; how it grows is in the README, under Later."
   type        = object({ type = string, size_gb = number })
   default     = { type = "pd-balanced", size_gb = 500 }
 }
