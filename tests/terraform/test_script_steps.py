@@ -240,7 +240,7 @@ def test_nobody_waits_for_a_newer_key_where_there_is_one(stage: Stage) -> None:
 def test_after_a_failure_it_comes_again_until_the_host_is_ready(stage: Stage) -> None:
     """With pauses that grow, and never with two timers."""
     stage.root.joinpath("offline").touch()
-    pauses = []
+    pauses: list[int] = []
     done = stage.boot()
     for _ in range(7):
         assert done.returncode == 1
