@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -49,10 +49,13 @@ class Fleet:
     def somebody(self, host: str) -> Somebody:
         return Somebody(self.world(host))
 
-    def manifests(self, *manifests: Manifest, hosts: Iterable[str] | None = None) -> Load:
-        """What a folder with these manifests, and those of these hosts (all, by default), loads as."""
+    def manifests(self, *manifests: Manifest, hosts: Iterable[str] | None = None, apart: Collection[str] = ()) -> Load:
+        """What a folder with these manifests, and those of these hosts (all, by default), loads as. The keys of those
+        that are ``apart`` nobody knows yet.
+        """
         names = self.sim.members.keys() if hosts is None else hosts
-        found = tuple(declared(name, str(self.world(name).facts.subnet)) for name in sorted(names))
+        subnets = {name: str(self.world(name).facts.subnet) for name in sorted(names)}
+        found = tuple(declared(name, subnet, part=name not in apart) for name, subnet in subnets.items())
         return replace(load(*manifests), hosts=found)
 
     def deliver(self, content: Load, *hosts: str) -> None:

@@ -126,10 +126,9 @@ class Fleet:
         """Who does not answer at present, sorted."""
         return tuple(sorted(name for name, peer in self.peers.items() if not peer.answers))
 
-    @cached_property
-    def unasked(self) -> bool:
-        """Whether somebody is silent only because nobody has had the time to ask yet."""
-        return any(peer.boxes is None and not peer.error for peer in self.peers.values())
+    def unasked(self, hosts: Iterable[str]) -> bool:
+        """Whether any of them is silent only because nobody has had the time to ask yet."""
+        return any(self.peers[host].boxes is None and not self.peers[host].error for host in hosts)
 
     def answers(self, host: str) -> bool:
         """Whether what a host tells is of now."""

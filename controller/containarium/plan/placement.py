@@ -46,6 +46,16 @@ class _Case:
         self._holders = frozenset(host for host, box in self._boxes.items() if self._has(host, box))
         self._others = self._holders - {fleet.own}
         self._door = addresses.promised(fleet.observed, self._name) or ""
+        self._silent = tuple(host for host in fleet.silent if self._may_have(host))
+
+    def _may_have(self, host: str) -> bool:
+        """Whether one that does not answer may have it. A host that takes no part cannot ask: what is placed on it by
+        name is in doubt only where its door leads away. A host that takes no part may well have something, though: all
+        that it had before there was a fleet.
+        """
+        own = self._fleet.hosts.get(self._fleet.own)
+        apart = self._placed == self._fleet.own and own is not None and not takes_part(own)
+        return not apart or self._leads_to(host) or host in self._boxes
 
     def _has(self, host: str, box: Box) -> bool:
         """Whether a host has it. One that lets it go has it no more when another has it; it may not have heard of that,
@@ -83,12 +93,12 @@ class _Case:
     def _last_known(self) -> str:
         """The host on which it was last, where nobody who answers has it now; empty where nothing points at one."""
         for box in self._at(Presence.MOVED).values():
-            if box.other in self._fleet.silent:
+            if box.other in self._silent:
                 return box.other
-        for host in self._fleet.silent:
+        for host in self._silent:
             if self._leads_to(host):
                 return host
-        if self._fleet.silent:
+        if self._silent:
             return ""
         return self._newest_left() or min(self._at(Presence.ARRIVING), default="") or self._hashed()
 
@@ -111,7 +121,7 @@ class _Case:
         chosen = self._hashed()
         if chosen == self._fleet.own:
             return self._here()
-        silent = self._fleet.why_silent(self._fleet.silent)
+        silent = self._fleet.why_silent(self._silent)
         message = f"it is not known on which host it lives: no answer from {silent}" if silent else "no host takes part"
         return Decision(Place(Stand.WAITING, message=message), Step.KEEP)
 
@@ -207,8 +217,8 @@ class _Case:
 
     def _uncertain(self, verb: Verb, then: Step) -> Decision | None:
         """Why nobody can tell who has it; None where everybody answers and all are known."""
-        if self._fleet.silent:
-            return self._held_by_silence(self._fleet.silent, verb, then)
+        if self._silent:
+            return self._held_by_silence(self._silent, verb, then)
         if not self._fleet.sure:
             return self._unread(verb, then)
         return self._struck_off(verb, then) if self._leads_astray() else None
@@ -233,12 +243,16 @@ class _Case:
         return self._held(hold, then)
 
     def _held_by_silence(self, hosts: tuple[str, ...], verb: Verb, then: Step, source: str = "") -> Decision:
-        if self._fleet.unasked:
+        if self._fleet.unasked(hosts):
             return self._waiting(f"{', '.join(hosts)} will be asked in a moment")
         silent = self._fleet.why_silent(hosts)
         has = any(host in self._holders for host in hosts)
         words = f"has {NAMES} and does not answer" if has else f"does not answer and may have {NAMES}"
         remedy = f"bring {' and '.join(hosts)} back, or take the Host manifest away"
+        if apart := [host for host in hosts if not takes_part(self._fleet.hosts[host])]:
+            remedy = (
+                f"write network.address and identity of {' and '.join(apart)} (containarium host manifest), {remedy}"
+            )
         hold = Hold(Suspicion.PEER_SILENT, f"{silent} {words}", remedy, verb)
         return self._held(hold, then, source)
 
@@ -317,5 +331,5 @@ class _Case:
         if any(self._fleet.answers(host) for host in self._others):
             return Step.DROP
         alone = self._whole and not self._others and not self._at(Presence.MOVED)
-        known = self._fleet.sure and not self._fleet.silent and not self._leads_astray()
+        known = self._fleet.sure and not self._silent and not self._leads_astray()
         return Step.ADOPT_COPY if alone and known else Step.KEEP_DOWN

@@ -207,6 +207,39 @@ def test_nothing_is_taken_back_from_a_host_that_got_it_since_it_was_asked(fleet:
     assert fleet.running("alice") == ["jump-2"]
 
 
+def test_a_host_that_takes_no_part_makes_who_is_placed_on_it_without_asking() -> None:
+    fleet = Fleet("jump-1", "jump-2")
+    fleet.sim.cut.add(frozenset(("jump-1", "jump-2")))
+    fleet.deliver(fleet.manifests(on("jump-1"), manifest("bob"), apart=["jump-1", "jump-2"]))
+    fleet.pass_of("jump-1")
+    assert fleet.running("alice") == ["jump-1"]
+    assert fleet.instance("jump-1", "bob") is None
+
+
+def test_a_host_that_takes_no_part_does_not_make_who_lives_elsewhere(fleet: Fleet) -> None:
+    fleet.sim.members["jump-1"].up = False
+    fleet.sim.forget("jump-2")
+    fleet.deliver(fleet.manifests(on("jump-2"), apart=["jump-2"]), "jump-2")
+    fleet.pass_of("jump-2")
+    assert fleet.instance("jump-2", "alice") is None
+    assert [held.reason for held in fleet.plan("jump-2").interlocks] == [Suspicion.PEER_SILENT]
+
+
+@pytest.mark.parametrize("person", [on("jump-2"), manifest("alice")], ids=["placed", "unplaced"])
+def test_who_was_on_a_host_before_there_was_a_fleet_is_not_made_anew(person: Manifest) -> None:
+    fleet = Fleet("jump-1", "jump-2")
+    fleet.declare(manifest("alice"), hosts=["jump-1"])
+    fleet.pass_of("jump-1")
+    fleet.sim.cut.add(frozenset(("jump-1", "jump-2")))
+    fleet.declare()
+    fleet.deliver(fleet.manifests(person, apart=["jump-1"]))
+    fleet.pass_of("jump-2")
+    assert fleet.running("alice") == ["jump-1"]
+    (held,) = fleet.plan("jump-2").interlocks
+    assert "write network.address and identity of jump-1" in held.remedy
+    assert held.digest in held.remedy
+
+
 def test_a_silent_host_that_has_it_is_waited_for(fleet: Fleet) -> None:
     fleet.sim.members["jump-1"].up = False
     fleet.declare(on("jump-2"))
