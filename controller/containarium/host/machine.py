@@ -82,6 +82,7 @@ class Machine:
         self._enforced = EnforcementLook(self._incus, settings, run or command.run)  # looking is never cancelled
         self._enforcer = Enforcer(self._incus, self._instances, self._enforced, self._cancellation)
         neighbours = neighbours or Neighbours(own_name(), Channel(settings, cancellation=self._cancellation))
+        self._neighbours = neighbours
         self._peers = watched.peers if watched else neighbours.peers
         refresh = watched.refresh if watched else lambda _host: None
         self._passing = watched.awaken if watched else lambda _host: None
@@ -116,8 +117,9 @@ class Machine:
     def answers(self, load: Callable[[], Load | None], busy: Callable[[], Collection[str]]) -> Answers:
         """What this host answers to the others. ``load`` is what its manifests said last, ``busy`` who is worked on."""
         look = partial(self.observe, Look.SHALLOW)
-        incus, hands, power = self._incus, self._instances, self._power
-        return Answers(self._settings, own_name(), look, incus, hands, power, load, busy, self._passing)
+        name, incus, hands, power = own_name(), self._incus, self._instances, self._power
+        ask, passing = self._neighbours.peers, self._passing
+        return Answers(self._settings, name, look, incus, hands, power, load, busy, ask, passing)
 
     def cancel(self) -> None:
         """End every running action early, within about a second: waits, guest commands, commands of this machine.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
@@ -19,8 +20,9 @@ from containarium.host.power import Power
 from containarium.host.settings import HostSettings
 from containarium.model import marks
 from containarium.model.action import UpdateInstance
+from containarium.model.fleet import Peer
 from containarium.model.host import RetryableError, TerminalError
-from containarium.model.manifest import Load
+from containarium.model.manifest import DeclaredHost, Load
 from containarium.model.observed import Observed
 from containarium.model.quantity import parse_bytes
 from containarium.plan.desired import AUTOSTART, NIC_DEVICE, ROOT_DEVICE
@@ -45,11 +47,13 @@ class Answers:
         power: Power,
         load: Callable[[], Load | None],
         busy: Callable[[], Collection[str]],
+        peers: Callable[[Sequence[DeclaredHost]], Mapping[str, Peer]],
         passing: Callable[[str], None] = lambda _host: None,
     ) -> None:
         """``name`` is this host's. ``observe`` looks at it from outside of the guests, ``load`` is what its manifests
-        said last, ``busy`` whose environments are being worked on. ``passing`` is told of a host when something begins
-        to go over to it, and when that has come to its end: what it said before is out of date then.
+        said last, ``busy`` whose environments are being worked on; ``peers`` asks the others now. ``passing`` is told
+        of a host when something begins to go over to it, and when that has come to its end: what it said before is out
+        of date then.
         """
         self._settings = settings
         self._name = name
@@ -59,6 +63,7 @@ class Answers:
         self._power = power
         self._load = load
         self._busy = busy
+        self._peers = peers
         self._passing = passing
         self._keys = MachineHostKeys(settings, incus)
 
@@ -120,7 +125,8 @@ class Answers:
         name = request.name
         if not load.complete:
             raise RetryableError(f"{self._name} could not read all its manifests", remedy="mend them there")
-        if why := why_not(load, self._observe(), name, request.caller):
+        observed = replace(self._observe(), peers=self._peers(load.hosts))  # a third one may have got it meanwhile
+        if why := why_not(load, observed, name, request.caller):
             raise RetryableError(f"{self._name} keeps it: {why}", remedy="it is asked again when both have one commit")
         if name in self._busy():
             raise RetryableError(f"{self._name} works on {name} at present", remedy="it is tried again")

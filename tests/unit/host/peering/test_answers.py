@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Interface
@@ -18,8 +18,9 @@ from containarium.host.peering.wire import Request
 from containarium.host.power import Power
 from containarium.host.settings import HostSettings
 from containarium.model import marks
+from containarium.model.fleet import Peer
 from containarium.model.host import HostError
-from containarium.model.manifest import Load
+from containarium.model.manifest import DeclaredHost, Load
 from containarium.model.observed import HostFacts, Observed
 from containarium.model.problem import Location, Problem
 from tests.builders import load, manifest
@@ -41,6 +42,7 @@ class Stage:
             load(manifest("alice", placement={"host": "jump-2"})), hosts=declared(host(1), host(2), host(3))
         )
         self.busy: frozenset[str] = frozenset()
+        self.asked: list[tuple[str, ...]] = []
         hands = self.incus.hands(self.settings)
         power = Power(self.incus, hands, grace=0)
         self.answers = Answers(
@@ -52,12 +54,17 @@ class Stage:
             power,
             lambda: self.load,
             lambda: self.busy,
+            self.peers,
             lambda host: self.incus.done.append(f"tell {host}"),
         )
 
     def observe(self) -> Observed:
         facts = HostFacts("jump-1", "incusbr0", IPv4Interface("10.0.11.1/24"), "default")
         return Observed(facts, {name: parse(raw) for name, raw in self.incus.instances.items()})
+
+    def peers(self, hosts: Sequence[DeclaredHost]) -> Mapping[str, Peer]:
+        self.asked.append(tuple(host.name for host in hosts))
+        return {}
 
     def ask(self, request: Request) -> Mapping[str, Any]:
         with self.answers.answered(request) as answer:
@@ -81,6 +88,13 @@ def test_the_list_tells_names_presence_and_addresses_of_ours_alone(stage: Stage)
     answer = stage.ask(Request("jump-2", "list"))
     assert set(answer) == {"version", "clock", "boxes"}
     assert answer["boxes"] == [{"name": "alice", "presence": "leaving", "address": "10.0.11.2", "other": "jump-2"}]
+
+
+def test_the_others_are_asked_before_an_offer_and_for_nothing_else(stage: Stage) -> None:
+    stage.ask(Request("jump-2", "list"))
+    assert stage.asked == []
+    stage.ask(OFFER)
+    assert stage.asked == [("jump-1", "jump-2", "jump-3")]
 
 
 def test_an_address_outside_of_the_declared_subnet_is_not_told(stage: Stage) -> None:
@@ -193,9 +207,8 @@ def test_a_disk_never_shrinks_by_a_move(stage: Stage) -> None:
     assert stage.ask(replace(OFFER, disk=2 << 30))["operation"]
 
 
-def test_what_was_left_behind_may_be_put_back_where_nobody_has_more(stage: Stage) -> None:
+def test_what_was_left_behind_may_be_put_back_on_the_host_that_is_named(stage: Stage) -> None:
     stage.box["config"][marks.MOVED] = "jump-3"
-    _placed(stage)
     assert stage.ask(OFFER)["operation"]
 
 
