@@ -16,7 +16,7 @@ from containarium.cli.ownhost import machine_name, own_declaration
 from containarium.cli.wiring import wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from containarium.host.prepare import Step
     from containarium.host.settings import HostSettings
@@ -26,6 +26,8 @@ _COLOURS = {"ok": None, "warn": "yellow", "fail": "red"}
 _WORDS = {"ok": "fine", "warn": "to look at", "fail": "to mend"}
 _LARGEST, _SMALLEST = 8, 29
 """Prefix lengths that a bridge can have."""
+_TURNS, _PAUSE = 300, 2.0
+"""How often, and after how many seconds, a preparation is tried again while another one runs."""
 
 app = typer.Typer(
     help="Make this machine ready for environments.", context_settings={"help_option_names": ["-h", "--help"]}
@@ -75,13 +77,16 @@ def prepare(
 
     wired = wiring(context)
     wired.require_root("host prepare")
-    declaration = own_declaration(wired.settings, manifest)
-    settings = _settings(wired.settings, subnet, declaration)
-    patience = 0.0 if unless_running else 600.0
-    try:
-        steps = wired.prepare(
-            settings, install=install, service=service, declaration=declaration, patience=patience, progress=say
+
+    def attempt() -> Sequence[Step]:
+        declaration = own_declaration(wired.settings, manifest)
+        settings = _settings(wired.settings, subnet, declaration)
+        return wired.prepare(
+            settings, install=install, service=service, declaration=declaration, patience=0.0, progress=say
         )
+
+    try:
+        steps = attempt() if unless_running else _in_turn(attempt, wired.sleep)
     except RetryableError as error:
         if not (unless_running and error.reason == "PrepareRuns"):
             raise
@@ -136,6 +141,22 @@ def mount(
     wired = wiring(context)
     wired.require_root("host mount")
     say("The data disk is mounted." if wired.mount_disk(wired.settings, wait, say) else "There is no data disk.")
+
+
+def _in_turn(attempt: Callable[[], Sequence[Step]], sleep: Callable[[float], None]) -> Sequence[Step]:
+    """Try until no other preparation runs. Each attempt reads the manifests anew: whoever waited with what they said
+    before would undo what the other has carried out.
+    """
+    from containarium.model.host import RetryableError
+
+    for _ in range(_TURNS):
+        try:
+            return attempt()
+        except RetryableError as error:
+            if error.reason != "PrepareRuns":
+                raise
+            sleep(_PAUSE)
+    return attempt()
 
 
 def _settings(settings: HostSettings, subnet: str | None, declaration: Declaration) -> HostSettings:

@@ -133,6 +133,20 @@ def test_a_broken_one_is_told_line_by_line_and_nothing_is_prepared(shell: Shell)
     assert "2 problems in this machine's Host manifest; nothing was changed" in done.err
 
 
+def test_what_is_declared_while_another_preparation_runs_is_carried_out(shell: Shell) -> None:
+    _own(shell, logs={"retention": "30d"})
+    shell.runs = True
+
+    def end(_seconds: float) -> None:
+        _own(shell, logs={"retention": "60d"})
+        shell.runs = False
+
+    shell.sleep = end
+    assert shell("host", "prepare").code == 0
+    found = [declaration.own.manifest.spec.logs.retention for declaration in shell.declared if declaration.own]
+    assert [str(retention) for retention in found] == ["30d", "60d"]
+
+
 def test_a_manifest_that_says_no_subnet_leaves_it_to_the_command(shell: Shell) -> None:
     _own(shell)
     assert shell("host", "prepare", "--subnet", "10.0.5.1/24").code == 0
@@ -172,7 +186,7 @@ def test_steps_that_fail_are_told_with_their_remedy(shell: Shell) -> None:
 
 
 def test_what_systemd_starts_leaves_it_to_another_that_runs(shell: Shell) -> None:
-    shell.runs = True
+    shell.runs, shell.sleep = True, lambda _seconds: None
     assert shell("host", "prepare", "--unless-running").code == 0
     assert "does not end" in shell("host", "prepare").err
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -10,17 +12,18 @@ import pytest
 
 from containarium.host import approvals
 from containarium.host.command import Completed
+from containarium.host.filelock import locked
 from containarium.host.firewall import Firewall, firewall_file, rules, units
 from containarium.host.incus import Incus
 from containarium.host.lock import only_controller
-from containarium.host.prepare import network, storage
+from containarium.host.prepare import network, receipt_path, storage, unprepare
 from containarium.host.prepare.access import folders, jail
 from containarium.host.prepare.kernel import subordinate_ids, sysctls
 from containarium.host.prepare.packages import apt_sources, backports_source
 from containarium.host.prepare.receipt import Made, Receipt
 from containarium.host.prepare.steps import Context
 from containarium.host.prepare.undo import undo
-from containarium.model.host import TerminalError, silent
+from containarium.model.host import RetryableError, TerminalError, silent
 from containarium.plan.decision import Interlock, Suspicion
 from tests.builders import NOW
 from tests.unit.host.etcfiles import FakeRun, jump_line, settings, write_etc
@@ -344,3 +347,26 @@ def test_undo_refuses_while_accounts_exist(tmp_path: Path) -> None:
         undo(context)
     assert refused.value.reason == "EnvironmentsLeft"
     assert context.settings.jump_keys.is_dir()
+
+
+def test_nothing_is_taken_back_while_a_preparation_runs(tmp_path: Path) -> None:
+    host = settings(tmp_path)
+    host.runtime.mkdir()
+    Receipt(tmp_path / "state" / "prepared.json").add("incus folder", str(tmp_path / "none"))
+    run = FakeRun()
+    with locked(host.runtime / "prepare.lock", 0), pytest.raises(RetryableError) as refused:
+        unprepare(host, patience=0.0, run=run)
+    assert (refused.value.reason, run.commands) == ("PrepareRuns", [])
+
+
+def test_what_another_preparation_has_made_meanwhile_is_taken_back_too(tmp_path: Path) -> None:
+    host = write_etc(tmp_path)
+    host.runtime.mkdir()
+    Receipt(receipt_path(host)).add("admin", "ops")
+    with ThreadPoolExecutor() as threads:
+        with locked(host.runtime / "prepare.lock", 0):
+            waiting = threads.submit(unprepare, host, run=FakeRun())
+            time.sleep(0.2)
+            Receipt(receipt_path(host)).add("admin", "vera")
+        assert [step.name for step in waiting.result()] == ["admin vera", "admin ops"]
+    assert not host.state.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,19 +94,14 @@ def prepare(
     (NotRoot), RetryableError (PrepareRuns) where another preparation does not end within ``patience`` seconds.
     """
     declaration = declaration or Declaration()
-    context = _context(settings, progress, run, incus, declaration, install=install)
     parts = (*_STEPS, Part("service", units.service, ("boot disk",))) if service else _STEPS
-    if make_folder(settings.runtime):
-        context.receipt.add("folder", str(settings.runtime))
-    try:
-        with locked(settings.runtime / "prepare.lock", patience):
-            steps = carry_out(context, parts)
-            conditions.write(settings, steps, declaration.digest, datetime.now(UTC))
-            _mark(settings, declared=declaration.own is not None)
-    except TimeoutError as error:
-        raise RetryableError(
-            "another preparation of this host does not end", remedy="look at it, and try again", reason="PrepareRuns"
-        ) from error
+    with _alone(settings, patience) as new:
+        context = _context(settings, progress, run, incus, declaration, install=install)
+        if new:
+            context.receipt.add("folder", str(settings.runtime))
+        steps = carry_out(context, parts)
+        conditions.write(settings, steps, declaration.digest, datetime.now(UTC))
+        _mark(settings, declared=declaration.own is not None)
     return steps
 
 
@@ -123,6 +120,33 @@ def mount_disk(
     return disk.remount(settings, _context(settings, progress, run, None), wait)
 
 
+@contextmanager
+def _alone(settings: HostSettings, patience: float) -> Iterator[bool]:
+    """Let nobody else prepare or unprepare meanwhile; says whether the folder of the lock was made for that.
+
+    The receipt is read in here: whoever saved an older one would forget what the other has made.
+    """
+    try:
+        new = make_folder(settings.runtime)
+    except PermissionError as error:
+        raise _not_root(settings.runtime) from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(settings.runtime / "prepare.lock", patience))
+        except TimeoutError as error:
+            remedy = "look at it, and try again"
+            raise RetryableError(
+                "another preparation of this host does not end", remedy=remedy, reason="PrepareRuns"
+            ) from error
+        except PermissionError as error:
+            raise _not_root(settings.runtime) from error
+        yield new
+
+
+def _not_root(path: Path) -> TerminalError:
+    return TerminalError(f"cannot write {path}", remedy="run it as root", reason="NotRoot")
+
+
 def _mark(settings: HostSettings, *, declared: bool) -> None:
     if not declared:
         settings.declared.unlink(missing_ok=True)
@@ -133,20 +157,27 @@ def _mark(settings: HostSettings, *, declared: bool) -> None:
 def unprepare(
     settings: HostSettings,
     *,
+    patience: float = 600.0,
     progress: Progress = silent,
     run: command.Run = command.run,
     incus: Incus | None = None,
 ) -> list[Step]:
     """Take back exactly what preparations made on this machine, and nothing that was there before.
 
-    Raises TerminalError (EnvironmentsLeft) while environments exist. A step's ``warning`` says what was left and why.
+    Raises TerminalError (EnvironmentsLeft) while environments exist, RetryableError as ``prepare`` does. A step's
+    ``warning`` says what was left and why.
     """
     if not receipt_path(settings).exists():
         return []
-    context = _context(settings, progress, run, incus)
-    steps = undo.undo(context)
-    if not list(context.receipt):
-        undo.forget_state(context, receipt_path(settings))
+    with _alone(settings, patience) as new:
+        if not receipt_path(settings).exists():
+            return []
+        context = _context(settings, progress, run, incus)
+        if new:
+            context.receipt.add("folder", str(settings.runtime))
+        steps = undo.undo(context)
+        if not list(context.receipt):
+            undo.forget_state(context, receipt_path(settings))
     return steps
 
 
@@ -162,7 +193,7 @@ def _context(
     try:
         new = make_folder(settings.state, 0o700)
     except PermissionError as error:
-        raise TerminalError(f"cannot write {settings.state}", remedy="run it as root", reason="NotRoot") from error
+        raise _not_root(settings.state) from error
     receipt = Receipt(receipt_path(settings))
     if new:
         receipt.add("folder", str(settings.state))
