@@ -24,7 +24,8 @@ TIMEOUT = 900  # the first test of a run may have to build the images
 
 
 LONGEST = (
-    *("test_quickstart", "test_torture", "test_commands", "test_conformance_real", "test_remote", "test_living"),
+    *("test_fleet", "test_quickstart", "test_torture", "test_commands", "test_conformance_real", "test_remote"),
+    *("test_startup_script", "test_host_manifest", "test_peers", "test_living"),
     *("test_snapshots", "test_recipes", "test_backup"),
 )
 """Files that take minutes, the longest first. One that begins last would let the other workers wait for its end."""

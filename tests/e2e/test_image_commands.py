@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.living import LivingSite
 
+pytestmark = pytest.mark.soak
 TERM = "/root/next-term"
 """Manifests that are not in force yet."""
 BUILD_TIMEOUT = 600

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.lab.laptop import Laptop
     from tests.lab.outer import Outer
 
+# What a person sees of it is in test_startup_script.
+pytestmark = pytest.mark.soak
 PEOPLE = ("alice", "bob")
 _HOST_KEYS = "cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f1,2 | sort"
 _MODES = "stat -c '%a %U' /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub | sort -u"
@@ -135,7 +137,6 @@ def test_guests_of_the_data_disk_have_the_ids_that_they_had(after: Before) -> No
         assert owner == f"{name}\n"
 
 
-@pytest.mark.soak
 def test_replaced_host_keys_stay_replaced_over_the_next_new_boot_disk(after: Before) -> None:
     """An admin replaces them on the living host; neither a preparation nor a new boot disk brings the old ones back."""
     host = after.site.host

@@ -268,6 +268,7 @@ def test_guests_reach_no_other_host_and_none_of_its_guests(two: Two) -> None:
         assert not connects(place), place
 
 
+@pytest.mark.soak  # three hosts do it in test_fleet
 def test_an_environment_moves_with_its_files(two: Two) -> None:
     first, second = two.hosts
     script = "echo mine > /home/alice/file; chown alice: /home/alice/file; echo 192.0.2.7 mine >> /etc/hosts; sync"

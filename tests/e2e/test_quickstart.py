@@ -84,6 +84,7 @@ def environments(machine: LabHost) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(listing)}
 
 
+@pytest.mark.soak
 def test_it_stops_before_it_touches_what_is_somebody_elses(machine: LabHost) -> None:
     before = inventory(machine)
     machine.push(f"{MANIFESTS}/dave.yaml", "kind: Environment\n")
