@@ -84,4 +84,6 @@ class Declaration:
 
 def _meaning(host: DeclaredHost) -> list[object]:
     keys = {name: [key.line for key in keys] for name, keys in host.admins.items()}
-    return [host.manifest.model_dump(mode="json", by_alias=True), keys]
+    spec = host.manifest.spec
+    # who says nothing about admins leaves them, and who says that there are none takes them away
+    return [host.manifest.model_dump(mode="json", by_alias=True), keys, "admins" in spec.model_fields_set]
