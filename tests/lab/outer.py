@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.lab import leftovers, packages
+from tests.lab import crossing, leftovers, packages
 from tests.lab.command import CommandError, CommandTimeoutError, Completed, LabError, run, wait_until
 from tests.lab.settings import Settings
 
@@ -111,6 +111,7 @@ class Outer:
                 self._delete_instances(only_orphans=False)
                 self._stop()
             leftovers.remove_namespaces(self.settings.prefix)
+            crossing.forget(self.settings)
             if wipe:
                 leftovers.wipe(self.settings)
 

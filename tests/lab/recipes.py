@@ -127,6 +127,14 @@ GUEST = Recipe(
     files=(*_NETWORK, _HOST_KEYS),
     links=(_wanted("ssh-hostkeys.service", "multi-user.target"),),
 )
+GIT_PORT = 2222
+BALANCER = Recipe(
+    name="balancer",
+    packages=(*_SYSTEM, "openssh-server", "netbase", "netcat-openbsd", "haproxy", "git"),
+    # port 22 is the balancer's
+    files=(*_NETWORK, _HOST_KEYS, File("/etc/ssh/sshd_config.d/lab.conf", f"Port {GIT_PORT}\n")),
+    links=(_wanted("ssh-hostkeys.service", "multi-user.target"),),
+)
 BARE = Recipe(name="bare", packages=(*_SYSTEM, "netbase"), files=(*_NETWORK, *MACHINE_FILES), links=MACHINE_LINKS)
 
 
