@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.lab.outer import Outer
 
-FORMAT = 1  # raise when the code below builds something else of the same parts
+FORMAT = 2  # raise when the code below builds something else of the same parts
 KEPT_VERSIONS = 2
 SIZE = "12G"  # sparse
 
@@ -82,6 +82,8 @@ def _build(tree: Path, boot: Boot, work: Path) -> None:
         link = root / path.lstrip("/")
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
+    # Packages made one; each root disk is to be another system to ZFS, as each machine of a cloud is.
+    (root / "etc/hostid").unlink(missing_ok=True)
     _put(root, "/etc/hostname", "vm\n")
     _put(root, "/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 vm\n")
     run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", root, new.root, SIZE], timeout=600)
