@@ -91,6 +91,15 @@ def test_a_held_disk_is_in_use(image: Path) -> None:
     assert refused.value.reason == "DiskInUse"
 
 
+def test_nobody_is_told_how_to_empty_a_disk_that_is_in_use() -> None:
+    found = blockdevice.Contents("/dev/vda", "ext4", "root")
+    idle, held = blockdevice.foreign("/dev/vda", found, []), blockdevice.foreign("/dev/vda", found, ["md0"])
+    assert (idle.reason, held.reason) == ("DiskForeign", "DiskForeign")
+    assert "wipefs -a" in idle.remedy
+    assert "wipefs" not in held.remedy
+    assert "in use (md0)" in held.remedy
+
+
 def test_a_disk_that_does_not_appear_is_waited_for_and_given_up(tmp_path: Path) -> None:
     naps: list[float] = []
     with pytest.raises(TerminalError, match="is not there") as refused:

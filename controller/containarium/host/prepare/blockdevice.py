@@ -88,7 +88,18 @@ def contents(run: Run, device: str, sysfs: Path = _SYSFS) -> Contents:
 
 
 def require_unused(device: str, sysfs: Path = _SYSFS) -> None:
-    """Raise TerminalError (DiskInUse) while the kernel uses a disk: mounted, swap, RAID, LVM, encryption, a guest's."""
+    """Raise TerminalError (DiskInUse) while the kernel uses a disk."""
+    users = users_of(device, sysfs)
+    if users:
+        raise TerminalError(
+            f"the disk {device} is in use ({', '.join(users)})",
+            remedy="look who has it: lsblk, findmnt, swapon; only a disk that nobody uses is made ours",
+            reason="DiskInUse",
+        )
+
+
+def users_of(device: str, sysfs: Path = _SYSFS) -> list[str]:
+    """What keeps a disk or one of its partitions: mounted, swap, RAID, LVM, encryption, a guest's. Empty for nobody."""
     number = os.stat(device).st_rdev  # noqa: PTH116
     holders = sysfs / f"{os.major(number)}:{os.minor(number)}" / "holders"
     names = sorted(path.name for path in holders.iterdir()) if holders.is_dir() else []
@@ -96,12 +107,18 @@ def require_unused(device: str, sysfs: Path = _SYSFS) -> None:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         names = names or [error.strerror or "busy"]
-    if names:
-        raise TerminalError(
-            f"the disk {device} is in use ({', '.join(names)})",
-            remedy="look who has it: lsblk, findmnt, swapon; only a disk that nobody uses is made ours",
-            reason="DiskInUse",
-        )
+    return names
+
+
+def foreign(named: str, found: Contents, users: list[str]) -> TerminalError:
+    """The refusal of a disk with something on it. How to empty it is not said of one that is in use."""
+    remedy = "name a blank disk"
+    if users:
+        remedy += f"; this one is in use ({', '.join(users)}): lsblk, findmnt and swapon show by whom"
+    else:
+        remedy += "; if nothing on it is needed, empty it by hand: wipefs -a, then zero both ends"
+    message = f"there is something on {named} that is not ours: {found.words}; it is left as it is"
+    return TerminalError(message, remedy=remedy, reason="DiskForeign")
 
 
 def _signature(run: Run, device: str) -> dict[str, str]:

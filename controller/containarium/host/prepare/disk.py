@@ -189,11 +189,7 @@ def _judge(context: Context, driver: StorageDriver, found: Contents, named: str,
         raise _replaced(context, f"{named} is blank", known)
     ours = {kind: each for each, kind in _KIND.items()}.get(found.kind)
     if found.label != LABEL or ours is None:
-        raise TerminalError(
-            f"there is something on {named} that is not ours: {found.words}; it is left as it is",
-            remedy="name a blank disk; if nothing on it is needed, empty it by hand: wipefs -a, then zero both ends",
-            reason="DiskForeign",
-        )
+        raise blockdevice.foreign(named, found, blockdevice.users_of(str(Path(named).resolve())))
     if ours is not driver:
         raise TerminalError(
             f"{named} holds our data as {ours.value}, and {context.origin} says {driver.value}",
