@@ -125,8 +125,11 @@ class Answers:
         name = request.name
         if not load.complete:
             raise RetryableError(f"{self._name} could not read all its manifests", remedy="mend them there")
-        observed = replace(self._observe(), peers=self._peers(load.hosts))  # a third one may have got it meanwhile
-        if why := why_not(load, observed, name, request.caller):
+        observed = self._observe()
+        why = why_not(load, observed, name, request.caller)
+        if not why:  # a third one may have got it meanwhile; who is refused anyhow makes nobody ask the others
+            why = why_not(load, replace(observed, peers=self._peers(load.hosts)), name, request.caller)
+        if why:
             raise RetryableError(f"{self._name} keeps it: {why}", remedy="it is asked again when both have one commit")
         if name in self._busy():
             raise RetryableError(f"{self._name} works on {name} at present", remedy="it is tried again")

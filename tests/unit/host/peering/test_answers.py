@@ -181,6 +181,13 @@ def test_nothing_else_is_offered_and_nothing_is_touched(stage: Stage, why: str) 
     assert all(there["status"] == "Running" for there in stage.incus.instances.values())
 
 
+def test_who_is_refused_by_the_manifests_makes_nobody_ask_the_others(stage: Stage) -> None:
+    _placed(stage, placement={"host": "jump-3"})
+    with pytest.raises(HostError, match="not placed on"):
+        stage.ask(OFFER)
+    assert stage.asked == []
+
+
 def test_what_a_command_holds_is_not_offered(stage: Stage) -> None:
     with hold(stage.settings.runtime, "alice"), pytest.raises(HostError, match="another command works on alice"):
         stage.ask(OFFER)
