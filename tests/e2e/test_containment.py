@@ -90,7 +90,8 @@ def test_root_in_a_box_may_not(pair: Pair, name: str, what: str) -> None:
     assert done.returncode != 0, done.stdout
     refusal = r"not permitted|ermission denied|[Rr]ead-only|cannot|No such|nonexistent|not found|can't|does not exist"
     assert re.search(refusal, done.stderr), done.stderr
-    assert abs(float(pair.site.host.run(["date", "+%s"]).stdout) - before) < 60
+    clock = ["date", "+%s"]  # one exec in a thousand loses what it printed
+    assert abs(float(pair.site.host.run(clock).stdout or pair.site.host.run(clock).stdout) - before) < 60
 
 
 @pytest.mark.parametrize("name", PEOPLE)
