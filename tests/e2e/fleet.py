@@ -15,6 +15,7 @@ from tests.e2e.living import LivingSite
 from tests.e2e.site import IMAGE, instance_of, manifest
 from tests.lab.command import LabError, wait_until
 from tests.lab.disk import DISK
+from tests.lab.fleet import WORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -104,7 +105,7 @@ class FleetSite:
 
     def host_text(self, name: str) -> str:
         """The Host manifest as it is in git."""
-        return self.fleet.balancer.pull(f"/srv/work/{_file_of_host(name)}")
+        return self.fleet.balancer.pull(f"{WORK}/{_file_of_host(name)}")
 
     def put_host(self, name: str, text: str) -> None:
         """Write a Host manifest."""

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from containarium.host import probekey
 from containarium.host.accounts import Accounts
-from containarium.host.baking import Baker
 from containarium.host.files import read_small, write_atomically
 from containarium.host.firewall import Firewall
 from containarium.host.jumpaccount import is_ours
 from containarium.host.passwdlock import hold_pwd_lock, our_turn
 from containarium.host.peering import account
 from containarium.host.peering.membership import Membership
-from containarium.host.prepare import disk, operators, vault
+from containarium.host.prepare import disk, operators, undoincus, vault
 from containarium.host.prepare.access import UNITS
 from containarium.host.prepare.daemons import incusd, lxcfs, start_incus
 from containarium.host.prepare.receipt import Made, digest
@@ -56,7 +55,7 @@ def undo(context: Context) -> list[Step]:
     steps = [_take_back(context, item) for item in reversed(made) if item not in packages + last + disks]
     steps += [_take_back(context, item) for item in disks]
     if packages and not (disks and steps[-1].warning):  # purging Incus empties its folder, on whatever disk that is
-        steps.append(_remove_packages(context, packages))
+        steps.append(undoincus.remove_packages(context, packages))
     steps += [_take_back(context, item) for item in last]
     if others:
         steps.append(Step("Incus", False, warning=f"it stays, for it carries others' instances: {', '.join(others)}"))
@@ -171,7 +170,7 @@ def _unit(context: Context, item: Made) -> str:
 def _data_disk(context: Context, _item: Made) -> str:
     """Let go of the disk, once nobody uses it any more. The receipt's lines about what is on it go with it."""
     if context.systemd:
-        for unit in _INCUS_UNITS:
+        for unit in undoincus.UNITS:
             context.run(["systemctl", "stop", unit], timeout=120, check=False)
     left = disk.give_back(context)
     for item in () if left else list(context.receipt):
@@ -232,113 +231,12 @@ def _group(context: Context, item: Made) -> str:
     return ""
 
 
-def _incus_setting(context: Context, item: Made) -> str:
-    context.incus.patch(body={"config": {item.name: item.before}})
-    return ""
-
-
-def _incus_object(collection: str) -> Callable[[Context, Made], str]:
-    def remove(context: Context, item: Made) -> str:
-        found = context.find(collection, item.name)
-        if found:
-            if collection == "storage-pools":
-                _drop_recipes(context)
-                found = context.find(collection, item.name) or {}
-            users = found.get("used_by") or []
-            if collection == "storage-pools":
-                users = [user for user in users if not _drop_image(context, user)]
-            if users:
-                return f"still used by {', '.join(sorted(users)[:3])}"
-            context.incus.delete(collection, item.name, timeout=120)
-        return ""
-
-    return remove
-
-
-def _drop_recipes(context: Context) -> None:
-    """Baked images, and what an interrupted build left: nobody's environment, and of no use without the pool."""
-    baker = Baker(context.incus, context.settings)
-    for recipe in baker.builders().values():
-        baker.discard(recipe)
-    for image in context.incus.get("images", recursion="1"):
-        if marks.RECIPE_IMAGE in (image.get("properties") or {}):
-            context.incus.delete("images", str(image["fingerprint"]), timeout=60)
-
-
-def _drop_image(context: Context, user: str) -> bool:
-    """Images keep a copy in the pool; cached and built ones are of no use without it."""
-    prefix = "/1.0/images/"
-    if not user.startswith(prefix) or "?" in user:
-        return False
-    context.incus.delete("images", user.removeprefix(prefix), timeout=60)
-    return True
-
-
-def _detach_acl(context: Context, item: Made) -> str:
-    found = context.find("networks", item.name)
-    if found is None:
-        return ""
-    config = found["config"]
-    kept = [part for part in config.get("security.acls", "").split(",") if part.strip() not in ("", item.before)]
-    change = {"security.acls": ",".join(kept)}
-    if not kept:
-        change |= {f"security.acls.default.{way}.action": "" for way in ("egress", "ingress")}
-    context.incus.patch("networks", item.name, body={"config": change})
-    return ""
-
-
-def _incus_folder(context: Context, _item: Made) -> str:
-    """The folder of Incus, which was empty: last, when no Incus runs from it, and never with somebody's pool in it."""
-    folder = context.settings.incus_dir
-    pools = folder / "storage-pools"
-    if pools.is_dir() and any(pools.iterdir()):
-        return f"{pools} is not empty"
-    for mounted in reversed(_mounts_below(folder)):
-        context.run(["umount", "--", mounted], timeout=30, check=False)
-    if _mounts_below(folder):
-        return f"something is still mounted below {folder}"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    with contextlib.suppress(OSError):  # a disk may be mounted there
-        folder.rmdir()
-    return ""
-
-
-def _mounts_below(folder: Path) -> list[str]:
-    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return [point for point in points if point.startswith(f"{folder}/")]
-
-
-def _remove_packages(context: Context, items: list[Made]) -> Step:
-    names = sorted(item.name for item in items)
-    context.progress(f"removing {len(names)} packages")
-    for package in names if context.systemd else ():
-        for unit in _UNITS_OF.get(package, ()):  # Debian's own removal scripts leave them running
-            context.run(["systemctl", "stop", unit], timeout=120, check=False)
-    try:
-        context.run(
-            ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "purge", "--", *names],
-            timeout=600,
-            env={"DEBIAN_FRONTEND": "noninteractive"},
-        )
-    except HostError as error:
-        return Step("packages", False, warning=f"not removed: {error}")
-    for item in items:
-        context.receipt.forget(item)
-    return Step("packages", True, f"removed {', '.join(names)}")
-
-
-_INCUS_UNITS = ("incus-user.socket", "incus.socket", "incus-startup.service", "incus-user.service", "incus.service")
-_UNITS_OF = {"incus-base": _INCUS_UNITS, "incus": _INCUS_UNITS, "lxcfs": ("lxcfs.service",)}
 _HOW: dict[str, Callable[[Context, Made], str]] = {
     "file": _file,
     "folder": _folder,
     "subordinate ids": _subordinate_ids,
     "daemon": _daemon,
-    "incus folder": _incus_folder,
+    "incus folder": undoincus.folder,
     "unit": _unit,
     "service": _unit,
     disk.NAME: _data_disk,
@@ -351,9 +249,9 @@ _HOW: dict[str, Callable[[Context, Made], str]] = {
     "probe key": _probe_key,
     "fleet": _fleet,
     "group": _group,
-    "incus setting": _incus_setting,
-    "pool": _incus_object("storage-pools"),
-    "bridge": _incus_object("networks"),
-    "acl": _incus_object("network-acls"),
-    "acl on bridge": _detach_acl,
+    "incus setting": undoincus.setting,
+    "pool": undoincus.an_object("storage-pools"),
+    "bridge": undoincus.an_object("networks"),
+    "acl": undoincus.an_object("network-acls"),
+    "acl on bridge": undoincus.detach_acl,
 }
