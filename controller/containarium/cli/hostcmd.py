@@ -12,8 +12,9 @@ import typer
 
 from containarium.cli import errors
 from containarium.cli.output import Format, complain, count, say, say_json
-from containarium.cli.ownhost import machine_name, own_declaration
+from containarium.cli.ownhost import own_declaration
 from containarium.cli.wiring import wiring
+from containarium.host.hostname import own_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,14 +123,14 @@ def manifest(context: typer.Context) -> None:
     data: dict[str, Any] = {
         "apiVersion": "containarium.dev/v1",
         "kind": "Host",
-        "metadata": {"name": machine_name()},
+        "metadata": {"name": own_name()},
         "spec": {},
     }
     if own is not None:
         data |= own.manifest.model_dump(mode="json", by_alias=True, exclude_unset=True)
     identity = {"hostKeys": list(host_keys), "peerKey": peer_key}
     data["spec"] = {**data["spec"], "identity": identity}
-    say(as_text(data, f"{machine_name()}, with its identity: commit it beside the other manifests.").rstrip("\n"))
+    say(as_text(data, f"{own_name()}, with its identity: commit it beside the other manifests.").rstrip("\n"))
 
 
 @app.command("mount", hidden=True)

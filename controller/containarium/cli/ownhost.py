@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +9,11 @@ import typer
 
 from containarium.cli import errors
 from containarium.cli.output import complain, count
+from containarium.host.hostname import own_name
 
 if TYPE_CHECKING:
     from containarium.host.settings import HostSettings
     from containarium.model.manifest import Declaration
-
-
-def machine_name() -> str:
-    """The host name up to the first dot, as Host manifests say it."""
-    return os.uname().nodename.partition(".")[0].lower()
 
 
 def own_declaration(settings: HostSettings, file: Path | None = None) -> Declaration:
@@ -33,8 +28,8 @@ def own_declaration(settings: HostSettings, file: Path | None = None) -> Declara
     found = load(settings.manifests) if settings.manifests.exists() else Load(complete=True)
     try:
         if file is not None:
-            return declared_by(file, found, machine_name())
-        return declaration(found, settings.host_manifest, machine_name())
+            return declared_by(file, found, own_name())
+        return declaration(found, settings.host_manifest, own_name())
     except RefusedError as error:
         for problem in error.problems:
             complain(f"containarium: error: {problem}")

@@ -198,15 +198,15 @@ def _peer_key(settings: HostSettings) -> str:
 
 
 def _examine(settings: HostSettings) -> Sequence[Finding]:
-    from containarium.cli.ownhost import machine_name
     from containarium.host.doctor import examine
+    from containarium.host.hostname import own_name
     from containarium.model.manifest import Declaration, Load
     from containarium.sources.directory import load
     from containarium.sources.ownhost import RefusedError, declaration
 
     found = load(settings.manifests) if settings.manifests.exists() else Load(complete=True)
     try:
-        return examine(settings, declaration=declaration(found, settings.host_manifest, machine_name()))
+        return examine(settings, declaration=declaration(found, settings.host_manifest, own_name()))
     except RefusedError as error:
         return examine(settings, declaration=Declaration(), refused=str(error))
 
@@ -277,8 +277,8 @@ def _trail(who: Who, action: str, details: Mapping[str, Any] | None = None, **mo
 
 
 def _neighbours(settings: HostSettings) -> Neighbours:
+    from containarium.host.hostname import own_name
     from containarium.host.peering.channel import Channel
-    from containarium.host.peering.fleet import own_name
     from containarium.host.peering.neighbours import Neighbours as Others
 
     return Others(own_name(), Channel(settings))

@@ -16,6 +16,7 @@ from containarium.host.enforcement import EnforcementLook
 from containarium.host.flights import Flights
 from containarium.host.guest import GuestHands
 from containarium.host.headroom import Headroom
+from containarium.host.hostname import own_name
 from containarium.host.images import Images
 from containarium.host.incus import Incus
 from containarium.host.instances import Instances
@@ -26,7 +27,6 @@ from containarium.host.peering.answers import Answers
 from containarium.host.peering.channel import Channel
 from containarium.host.peering.elsewhere import Elsewhere
 from containarium.host.peering.fetch import Fetcher
-from containarium.host.peering.fleet import own_name
 from containarium.host.peering.neighbours import Neighbours, Watched
 from containarium.host.power import Power
 from containarium.host.quotas import Quotas

@@ -15,36 +15,32 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from containarium.host import approvals, command, spot
+from containarium.host import spot
 from containarium.host.accounts import Accounts
 from containarium.host.boot import seconds_since_boot
 from containarium.host.cancel import Cancellation
 from containarium.host.control import ControlServer
-from containarium.host.firewall import Firewall
+from containarium.host.hostname import own_name
 from containarium.host.incus import Incus
 from containarium.host.lifecycle import Event, Lifecycle
 from containarium.host.lock import only_controller
-from containarium.host.logins import LoginCounter
 from containarium.host.machine import Machine
 from containarium.host.peering.account import group_number
 from containarium.host.peering.channel import Channel
-from containarium.host.peering.fleet import own_name
 from containarium.host.peering.membership import Membership
 from containarium.host.peering.neighbours import Neighbours, Watched
 from containarium.host.peering.service import PeerService
-from containarium.host.prepare import conditions, vault
+from containarium.host.prepare import conditions
 from containarium.host.probe import SSHProbe
-from containarium.host.quotas import Quotas
 from containarium.host.servicemanager import ServiceManager
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError
-from containarium.plan.terms import Approval
 from containarium.reconcile.chores import Chore, Chores
 from containarium.reconcile.controller import Controller
 from containarium.reconcile.daemon import Daemon
 from containarium.reconcile.following import Following
 from containarium.reconcile.hostkeeper import EVERY as HOST_EVERY
-from containarium.reconcile.hostkeeper import HostKeeper
+from containarium.reconcile.housekeeping import Approvals, chores, done, host_keeper
 from containarium.reconcile.probing import Probing
 from containarium.reconcile.recipes import EVERY, Keeper, Telling
 from containarium.reconcile.recovery import Recovery
@@ -186,7 +182,7 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         clock=_now,
         ticks=time.monotonic,
         chance=random.random,
-        approvals=_Approvals(settings, reporter),
+        approvals=Approvals(settings, reporter),
         blame=lambda instance, since: _blame(lifecycle, instance, since),
     )
     controller = Controller(host, source, workers, senses, reporter, options.rhythm)
@@ -216,12 +212,12 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
         probing=probing,
         chores=Chores(
             (
-                *_chores(settings, reporter),
+                *chores(settings, reporter),
                 Chore("images", EVERY, keeper.look),
-                Chore("host", HOST_EVERY, _host_keeper(settings, controller).look),
+                Chore("host", HOST_EVERY, host_keeper(settings, controller).look),
                 Chore("fleet", 5.0, Following(member, service, lambda: controller.last.load).do),
             ),
-            partial(_done, reporter),
+            partial(done, reporter),
         ).do,
         revision=partial(revision, replace(settings, manifests=options.manifests)),
         conditions=lambda: conditions.read(settings).conditions,
@@ -230,55 +226,6 @@ def _assemble(settings: HostSettings, options: Options, reporter: Reporter) -> _
     if probing is not None:
         probing.start()
     return _Assembled(daemon, workers, wakeup, lifecycle, (watched, service))
-
-
-def _chores(settings: HostSettings, reporter: Reporter) -> tuple[Chore, ...]:
-    firewall, quotas, logins = Firewall(settings), Quotas(command.run), LoginCounter(settings)
-    pool = settings.incus_dir / "storage-pools" / settings.pool
-
-    def count_logins() -> str:
-        if (counts := logins.look()) is not None:
-            reporter.metrics.logged_in(counts)
-        return ""
-
-    return (
-        # Whoever reloads the host's own rules may take ours away with them, and guests would reach the host.
-        Chore("firewall", 60.0, lambda: "its tables were gone" if firewall.restore() else ""),
-        # Now and then the kernel loses count at a deletion, and then nobody's disk has a limit: looking costs one read.
-        Chore("quotas", 5.0, lambda: "btrfs had lost count of what uses the disk" if quotas.recount(pool) else ""),
-        Chore("vault", 3600.0, lambda: "it follows what was changed here" if vault.follow(settings) else ""),
-        Chore("logins", 120.0, count_logins),
-    )
-
-
-def _host_keeper(settings: HostSettings, controller: Controller) -> HostKeeper:
-    name = os.uname().nodename.partition(".")[0].lower()
-    return HostKeeper(settings, name, lambda: controller.last.load, time.monotonic)
-
-
-def _done(reporter: Reporter, name: str, text: str, well: bool) -> None:
-    if well:
-        reporter.record([Told(Reason.HOST_REPAIRED, message=f"{name}: {text}")])
-        reporter.logger.warning("host repaired", chore=name, text=text)
-    else:
-        reporter.logger.error("host not repaired", chore=name, error=text)
-
-
-class _Approvals:
-    """What an admin approved; each word of it is written down when it is first heard."""
-
-    def __init__(self, settings: HostSettings, reporter: Reporter) -> None:
-        self._runtime = settings.runtime
-        self._reporter = reporter
-        self._heard: frozenset[Approval] = frozenset()
-
-    def __call__(self, now: datetime) -> frozenset[Approval]:
-        found = approvals.read(self._runtime, now)
-        for approval in found - self._heard:
-            text = f"{approval.verb}: {', '.join(sorted(approval.environments))}"
-            self._reporter.record([Told(Reason.APPROVAL_USED, message=text)])
-        self._heard = found
-        return found
 
 
 def _serving(options: Options, answers: Answers, logger: log.Logger) -> Iterator[Serving]:

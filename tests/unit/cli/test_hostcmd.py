@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from containarium.cli.ownhost import machine_name
 from containarium.host.doctor import Finding, Level
+from containarium.host.hostname import own_name
 from containarium.host.prepare import Step
 from containarium.model.host import TerminalError
 from tests.builders import public_key
@@ -110,7 +110,7 @@ def _own(shell: Shell, **spec: object) -> str:
     """Write this machine's Host manifest where its start-up script would; returns its file."""
     file = shell.settings.host_manifest
     file.parent.mkdir(parents=True, exist_ok=True)
-    head = {"apiVersion": "containarium.dev/v1", "kind": "Host", "metadata": {"name": machine_name()}}
+    head = {"apiVersion": "containarium.dev/v1", "kind": "Host", "metadata": {"name": own_name()}}
     file.write_text(yaml.safe_dump({**head, "spec": spec}))
     return str(file)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -27,11 +26,6 @@ class Fleet:
     def subnets(self) -> tuple[IPv4Network, ...]:
         """Where the others' guests are."""
         return tuple(sorted(host.network for host in self.others))
-
-
-def own_name() -> str:
-    """What this machine is called among the declared hosts."""
-    return socket.gethostname().partition(".")[0].lower()
 
 
 def fleet_of(hosts: Sequence[DeclaredHost], name: str) -> Fleet | None:
