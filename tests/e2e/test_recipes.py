@@ -47,7 +47,7 @@ def baked(site: LivingSite, wanted: Recipe) -> list[dict[str, Any]]:
 
 def builders(site: LivingSite) -> list[str]:
     listing = json.loads(site.host.incus("query", "/1.0/instances?recursion=1").stdout)
-    return [raw["name"] for raw in listing if marks.BUILDER in raw["config"]]
+    return [raw["name"] for raw in listing if marks.BUILDER in (raw["config"] or {})]
 
 
 def base(site: LivingSite) -> str:

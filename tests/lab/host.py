@@ -199,9 +199,18 @@ class LabHost:
         self.run(["incus", "admin", "waitready", f"--timeout={timeout:.0f}"], timeout=timeout + 5)
 
     def instances(self) -> dict[str, dict[str, Any]]:
-        """Return the guests of its Incus by name, with state."""
-        listing = json.loads(self.incus("list", "--format=json").stdout)
-        return {instance["name"]: instance for instance in listing}
+        """Return the guests of its Incus by name, with state. One that changes just then is listed without its
+        configuration: asked again.
+        """
+        found: dict[str, dict[str, Any]] = {}
+
+        def whole() -> bool:
+            found.clear()
+            found.update((one["name"], one) for one in json.loads(self.incus("list", "--format=json").stdout))
+            return all(one["config"] is not None for one in found.values())
+
+        wait_until(f"whole guests of {self.name}", whole, timeout=60, interval=0.3)
+        return found
 
     # -- details
 

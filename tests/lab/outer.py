@@ -222,7 +222,7 @@ class Outer:
     def _delete_instances(self, *, only_orphans: bool) -> None:
         """Delete instances and their volumes: all, or those whose owner's process is gone."""
         for instance in self.instances():
-            owner = instance["config"].get(OWNER_KEY, "")
+            owner = (instance["config"] or {}).get(OWNER_KEY, "")
             if only_orphans and (owner == "keep" or leftovers.lives(owner)):
                 continue
             self.incus("delete", "--force", instance["name"], timeout=120)

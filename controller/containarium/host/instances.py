@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from containarium.host import processors as limits
@@ -38,8 +38,18 @@ class Instances:
         self.idmaps = Idmaps(incus)
 
     def all(self) -> dict[str, Instance]:
-        """Every instance, ours and foreign, by name. One request."""
-        return {raw["name"]: parse(raw) for raw in self._incus.get("instances", recursion="1")}
+        """Every instance, ours and foreign, by name. One request, and one more for each that Incus could not show."""
+        return {raw["name"]: parse(raw) for raw in self._listed()}
+
+    def _listed(self) -> Iterator[Mapping[str, Any]]:
+        """Of one that changes at this moment a list may have the bare name: without its marks it would pass for a
+        stranger's, or for nobody's. So that one is asked for by itself, and is left out if it is gone by then.
+        """
+        for raw in self._incus.get("instances", recursion="1"):
+            if raw.get("config") is not None:
+                yield raw
+            elif (found := self._incus.find("instances", raw["name"])) is not None:
+                yield found
 
     def owned(self, name: str, environment: str) -> Versioned:
         """The instance as it is now, in Incus' own words, with its ETag.

@@ -43,6 +43,22 @@ def test_parse() -> None:
     assert parse({"name": "x", "status": "Moving", "config": None}).status is InstanceStatus.OTHER
 
 
+def test_one_that_a_list_has_without_its_marks_is_looked_at_by_itself() -> None:
+    """Incus lists what it cannot show at this moment with its name and nothing else: no stranger, and not nobody."""
+    bob = {"name": "bob-container", "status": "Running", "config": {marks.ENVIRONMENT: "bob"}}
+    alice = {"name": "alice-container", "status": "Running", "config": {marks.ENVIRONMENT: "alice"}}
+    bare = [{"name": name, "status": "Error", "config": None} for name in ("alice-container", "gone-container")]
+    incus = Mock(spec=Incus)
+    incus.get.return_value = [bob, *bare]
+    incus.find.side_effect = lambda _, name: {"alice-container": alice}.get(name)
+    found = Instances(incus, Mock(), HostSettings(incus_dir=Path("/nonexistent"))).all()
+    assert {name: instance.config[marks.ENVIRONMENT] for name, instance in found.items()} == {
+        "alice-container": "alice",
+        "bob-container": "bob",
+    }
+    assert found["alice-container"].status is InstanceStatus.RUNNING
+
+
 def test_a_guest_that_calls_itself_ready_runs_like_any_other() -> None:
     """Its root may say so, over the guest's own interface to Incus."""
     assert parse({"name": "x", "status": "Ready"}).status is InstanceStatus.RUNNING

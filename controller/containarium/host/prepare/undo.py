@@ -78,7 +78,7 @@ def _take_back(context: Context, item: Made) -> Step:
 def _refuse_instances(context: Context) -> list[str]:
     """Refuse while instances of ours exist. Returns the names of everybody else's, in all projects."""
     listed = context.incus.get("instances", recursion="1", all_projects="true") or []
-    ours = [instance["name"] for instance in listed if marks.ENVIRONMENT in instance["config"]]
+    ours = [instance["name"] for instance in listed if marks.ENVIRONMENT in (instance.get("config") or {})]
     if ours:
         raise _left(ours)
     return sorted(instance["name"] for instance in listed)
