@@ -52,6 +52,25 @@ def test_a_command_that_does_not_end_is_killed_on_the_host(host: LabHost) -> Non
     assert host.run(["pgrep", "-f", "^sleep 4242"], check=False).returncode == 1
 
 
+def test_a_command_has_no_more_than_incus_would_give_it(host: LabHost) -> None:
+    """Its namespaces, control groups and capabilities, and nothing of the environment of the tests."""
+    facts = ("readlink /proc/self/ns/*", "cat /proc/self/cgroup", "grep Cap /proc/self/status", "pwd")
+    script = "; ".join((*facts, "env | grep -v ^TERM | sort"))
+    entered = host.run(["sh", "-c", script], env={"EXTRA": "one"}).stdout
+    given = host.outer.incus("exec", "--env=EXTRA=one", host.name, "--", "sh", "-c", script).stdout
+    assert entered == given
+
+
+def test_a_machine_that_is_off_runs_nothing(host: LabHost) -> None:
+    host.power_off()
+    try:
+        assert "is off" in host.run(["true"], check=False).stderr
+    finally:
+        host.power_on()
+    assert host.run(["hostname"]).stdout.strip() == host.name
+    wait_until("address of g1", lambda: _address(host) != "", timeout=30)
+
+
 def test_large_input_arrives_whole(host: LabHost) -> None:
     size = 5 * MIB
     assert host.run(["wc", "-c"], input=b"x" * size).stdout.strip() == str(size)
