@@ -21,6 +21,7 @@ from containarium.host.git import DamagedError, Mirror, Tip
 from containarium.host.lock import only_controller
 from containarium.host.settings import HostSettings
 from containarium.model.host import HostError, RetryableError, TerminalError
+from containarium.model.manifest import Load
 from containarium.model.syncing import SyncConfig
 from containarium.reconcile.revision import read_state, revision, state_file
 from containarium.sources.directory import load
@@ -151,6 +152,8 @@ class _Sync:
         linked, before = self._checkouts.linked(self._link), self._before()
         commit = self._checkouts.commit_of(target)
         found = load(target)
+        if _only_hosts(found) and (linked is None or not load(linked).manifests):
+            found = replace(found, problems=(), complete=True)
         problems = tuple(self._shorter(str(problem), target) for problem in found.problems)
         outcome = Outcome(
             result="unchanged",
@@ -180,6 +183,13 @@ class _Sync:
         if path == ".":
             return problem.replace(f"{target}/", "").replace(f"{target}:", "")
         return problem.replace(os.fspath(target).removesuffix(path), "")
+
+
+def _only_hosts(found: Load) -> bool:
+    """Whether it declares hosts and nobody yet, as a fleet's first commit does. Later, nobody may mean that a merge
+    went wrong, so whoever is in use is not given up for it.
+    """
+    return bool(found.hosts) and {problem.reason for problem in found.problems} == {"SourceEmpty"}
 
 
 @contextmanager

@@ -107,6 +107,33 @@ def test_a_commit_without_an_environment_is_refused(desk: Desk) -> None:
     assert desk.names() == ["alice"]
 
 
+HOST = "apiVersion: containarium.dev/v1\nkind: Host\nmetadata: {name: jump-1}\nspec: {}\n"
+
+
+def test_a_fleet_may_begin_with_its_hosts(desk: Desk) -> None:
+    (desk.repository.path / "environments/alice.yaml").unlink()
+    desk.repository.write("environments/jump-1.yaml", HOST)
+    first = desk.repository.commit()
+    done = desk.sync()
+    assert (done.result, done.applied, done.environments, done.problems) == ("applied", first, 0, ())
+    assert [host.name for host in load(desk.settings.manifests).hosts] == ["jump-1"]
+    desk.repository.write("environments/jump-1.yaml", HOST.replace("{}", "{ports: 1}"))
+    desk.repository.commit()
+    assert desk.sync().applied == first
+    desk.repository.write("environments/jump-1.yaml", HOST)
+    second = desk.repository.declare("bob")
+    assert (desk.sync().applied, desk.names()) == (second, ["bob"])
+
+
+def test_but_it_does_not_lose_its_people_for_them(desk: Desk) -> None:
+    good = desk.sync().commit
+    (desk.repository.path / "environments/alice.yaml").unlink()
+    desk.repository.write("environments/jump-1.yaml", HOST)
+    desk.repository.commit()
+    done = desk.sync()
+    assert (done.result, done.applied, desk.names()) == ("refused", good, ["alice"])
+
+
 def test_a_commit_without_the_folder_is_refused(desk: Desk) -> None:
     good = desk.sync().commit
     shutil.rmtree(desk.repository.path / "environments")
