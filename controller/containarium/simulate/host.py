@@ -39,6 +39,7 @@ from containarium.model.fleet import Peer, Presence
 from containarium.model.host import HostError, Inside, Progress, RetryableError, TerminalError, everybody, silent
 from containarium.model.manifest import DeclaredHost
 from containarium.model.observed import Instance, InstanceStatus, Look, Observed
+from containarium.plan.presence import PASSING_MARKS
 from containarium.simulate import accounts, guests, incus, limits
 from containarium.simulate.faults import DONE, LOOK, Boundary, Faults, Recorder, no_faults, strike
 from containarium.simulate.fetching import Neighbours, check_nobody_has, fetch
@@ -226,13 +227,12 @@ def _instance_steps(world: World, action: InstanceAction) -> Iterator[str]:
 
 
 def _update(world: World, action: UpdateInstance, neighbours: Neighbours | None) -> Iterator[str]:
-    """What is no longer to be another host's is taken back only while none says that it lives there."""
+    """What is on its way ends it here only while no other host says that it lives there."""
     name, config = action.instance, action.config
     incus.refuse_shrinking(world, name, action.devices)
     yield "patching the instance"
-    present = world.instance(name)
-    left = any(config.get(mark) == "" for mark in (marks.LEAVING, marks.MOVED)) and not config.get(marks.MOVED)
-    if left and present is not None and marks.ARRIVING not in present.config:
+    passing = [config[mark] for mark in PASSING_MARKS if mark in config]
+    if passing and not any(passing):
         check_nobody_has(neighbours, world.facts.name, action.environment, Presence.HERE)
     incus.patch(world, name, config, action.devices)
 

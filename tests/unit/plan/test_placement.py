@@ -207,6 +207,22 @@ def test_nothing_is_taken_back_from_a_host_that_got_it_since_it_was_asked(fleet:
     assert fleet.running("alice") == ["jump-2"]
 
 
+def test_nothing_arrives_from_a_host_that_took_it_back_since_it_was_asked(fleet: Fleet) -> None:
+    fleet.declare(on("jump-2"))
+    fleet.plan("jump-1")  # it asks jump-2, which has nothing
+    fleet.pass_of("jump-2")
+    fleet.plan("jump-2")  # it asks jump-1, which lets it go
+    arriving = fleet.instance("jump-2", "alice")
+    assert arriving is not None
+    assert arriving.config[marks.ARRIVING] == "jump-1;whole"
+    fleet.sim.stale |= {("jump-1", "jump-2"), ("jump-2", "jump-1")}
+    fleet.deliver(fleet.manifests(on("jump-1")), "jump-1")
+    assert fleet.pass_of("jump-1") == []
+    assert fleet.running("alice") == ["jump-1"]
+    assert [failure.error.reason for failure in fleet.pass_of("jump-2")] == ["LivesElsewhere"]
+    assert fleet.running("alice") == ["jump-1"]
+
+
 def test_a_host_that_takes_no_part_makes_who_is_placed_on_it_without_asking() -> None:
     fleet = Fleet("jump-1", "jump-2")
     fleet.sim.cut.add(frozenset(("jump-1", "jump-2")))

@@ -1,4 +1,4 @@
-"""The last look at the others before an environment is made here, or its departure is taken back.
+"""The last look at the others before an environment is made here, its arrival ends, or its departure is taken back.
 
 A plan is made of what they told up to half a minute ago; an environment must not come to run on two hosts by that.
 """
@@ -9,12 +9,10 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from containarium.host.peering.neighbours import HAVING
-from containarium.model import marks
 from containarium.model.action import UpdateInstance
 from containarium.model.fleet import Presence
 from containarium.model.host import RetryableError
-
-_GONE = (marks.LEAVING, marks.MOVED)
+from containarium.plan.presence import PASSING_MARKS
 
 
 class Others(Protocol):
@@ -39,10 +37,11 @@ class Elsewhere:
         self._refuse(environment, self._others.holders(environment), "it is not made anew")
 
     def check_update(self, action: UpdateInstance) -> None:
-        """Raise RetryableError (LivesElsewhere) where what went to another host is to stay, and lives there."""
-        config = action.config
-        taken_back = any(config.get(mark) == "" for mark in _GONE) and not any(config.get(mark) for mark in _GONE)
-        if taken_back:
+        """Raise RetryableError (LivesElsewhere) where one that is on its way is to be here for good, and lives on
+        another host.
+        """
+        passing = [action.config[mark] for mark in PASSING_MARKS if mark in action.config]
+        if passing and not any(passing):
             holders = self._others.holders(action.environment, (Presence.HERE,))
             self._refuse(action.environment, holders, "what is here of it stays as it is")
 

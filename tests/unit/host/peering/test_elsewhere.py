@@ -63,15 +63,15 @@ def test_a_host_alone_asks_nobody() -> None:
     assert line.asked == []
 
 
-@pytest.mark.parametrize("mark", [marks.LEAVING, marks.MOVED])
-def test_a_departure_is_not_taken_back_from_where_it_lives(mark: str) -> None:
+@pytest.mark.parametrize("mark", [marks.ARRIVING, marks.LEAVING, marks.MOVED])
+def test_no_way_ends_here_for_one_that_lives_elsewhere(mark: str) -> None:
     with pytest.raises(RetryableError, match="jump-2 and jump-3 have alice: what is here of it stays as it is"):
         Stage(jump_2="here", jump_3="here").update({mark: ""})
     Stage(jump_2="leaving").update({mark: ""})
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {marks.ARRIVING: ""}, {"limits.memory": ""}, {marks.LEAVING: "", marks.MOVED: "jump-2"}]
+    "config", [{}, {marks.ARRIVING: "jump-2;whole"}, {"limits.memory": ""}, {marks.LEAVING: "", marks.MOVED: "jump-2"}]
 )
 def test_any_other_change_asks_nobody(config: dict[str, str]) -> None:
     stage = Stage(jump_2="here")
