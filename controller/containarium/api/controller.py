@@ -134,6 +134,7 @@ class Controller:
             jump_host=found.jump_host,
             jump_host_keys=found.jump_host_keys,
             guest_keys=found.guest_keys,
+            jump_port=found.jump_port,
         )
 
     def Backup(self, request: pb.BackupRequest, call: Call) -> Iterator[pb.Progress]:

@@ -189,6 +189,7 @@ class Access:
     jump_host: str
     jump_host_keys: tuple[str, ...]
     guest_keys: tuple[str, ...]
+    jump_port: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def create(
     host: OnHost = None,
     source: Table = None,
     jump_host: JumpHost = None,
-    jump_port: JumpPort = 22,
+    jump_port: JumpPort = None,
     key: KeyPath = DEFAULT_KEY,
     export: Export = None,
     manifests: Manifests = None,

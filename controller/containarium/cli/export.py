@@ -33,7 +33,16 @@ JumpHost = Annotated[
         show_default="spec.login of its Host manifest, or its own",
     ),
 ]
-JumpPort = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of its sshd.")]
+JumpPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        min=1,
+        max=65535,
+        help="Port of its sshd.",
+        show_default="spec.login of its Host manifest, or 22",
+    ),
+]
 KeyPath = Annotated[str, typer.Option(metavar="PATH", help="The private key on the user's computer. It is not read.")]
 
 
@@ -41,7 +50,7 @@ def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The environment.", show_default=False)],
     jump_host: JumpHost = None,
-    jump_port: JumpPort = 22,
+    jump_port: JumpPort = None,
     key: KeyPath = DEFAULT_KEY,
     output: Annotated[
         Path | None,
@@ -72,10 +81,10 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How users reach this host; ``jump_host`` None: by its own name."""
+    """How users reach this host; None: as its Host manifest says, else by its own name and port 22."""
 
     jump_host: str | None = None
-    jump_port: int = 22
+    jump_port: int | None = None
     key: str = DEFAULT_KEY
 
 
@@ -146,11 +155,12 @@ def _door(wired: Wiring, way: Way) -> Door:
     spec = next((host.manifest.spec for host in hosts if host.name == name), None)
     login = spec.login if spec is not None else None
     if login is None or way.jump_host not in (None, login.address):
-        return Door(way.jump_host or wired.host_keys(wired.settings).jump_host_name(), way.jump_port, own)
+        return Door(
+            way.jump_host or wired.host_keys(wired.settings).jump_host_name(), way.jump_port or DEFAULT_PORT, own
+        )
     identities = [host.manifest.spec.identity for host in hosts]
     keys = [key.identity for identity in identities if identity is not None for key in identity.host_keys]
-    port = way.jump_port if way.jump_port != DEFAULT_PORT else login.port
-    return Door(login.address, port, list(dict.fromkeys((*own, *keys))))
+    return Door(login.address, way.jump_port or login.port, list(dict.fromkeys((*own, *keys))))
 
 
 def reached(wired: Wiring, name: str, way: Way, observed: Observed | None = None) -> tuple[str, Sequence[str], Door]:

@@ -34,7 +34,7 @@ def create(
     backend: Backend, names: list[str] | None, ssh_key: list[str] | None, cpu: str | None,
     memory: str | None, disk: str | None, image: str | None, docker: bool | None, packages: list[str] | None,
     labels: list[str] | None, autostart: bool | None, expires: str | None, class_: str | None, host: str | None,
-    source: Path | None, jump_host: str | None, jump_port: int, key: str, export: Path | None, wait: float,
+    source: Path | None, jump_host: str | None, jump_port: int | None, key: str, export: Path | None, wait: float,
 ) -> None:  # fmt: skip
     """As ``create``: tables and key files are read on this computer."""
     from containarium.cli.create import _wanted

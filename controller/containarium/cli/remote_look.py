@@ -174,7 +174,9 @@ def doctor(backend: Backend, output: Format) -> None:
         raise typer.Exit(errors.FAILED)
 
 
-def export(backend: Backend, name: str, jump_host: str | None, jump_port: int, key: str, output: Path | None) -> None:
+def export(
+    backend: Backend, name: str, jump_host: str | None, jump_port: int | None, key: str, output: Path | None
+) -> None:
     """As ``export``; files are written on this computer."""
     from containarium.cli.export import Way
 
@@ -237,13 +239,19 @@ def write(client: Client, name: str, way: Any, output: Path) -> None:
 
 
 def _connection(client: Client, name: str, way: Any, known_hosts_files: tuple[str, ...]) -> tuple[Route, str]:
+    from containarium.cli.export import DEFAULT_PORT
     from containarium.cli.sshconfig import Route, known_hosts
 
     found = client.ask("GetAccess", pb.GetAccessRequest(name=name), TIMEOUT)
+    told = found.jump_port if way.jump_host in (None, found.jump_host) else 0
     route = Route(
-        name=name, address=found.address, jump_host=way.jump_host or found.jump_host, jump_port=way.jump_port,
-        key=way.key, known_hosts=known_hosts_files,
-    )  # fmt: skip
+        name=name,
+        address=found.address,
+        jump_host=way.jump_host or found.jump_host,
+        jump_port=way.jump_port or told or DEFAULT_PORT,
+        key=way.key,
+        known_hosts=known_hosts_files,
+    )
     return route, known_hosts(route, list(found.guest_keys), list(found.jump_host_keys))
 
 

@@ -79,7 +79,7 @@ class HostViews:
             address, guest, door = export.reached(self._wired, name, export.Way())
         except CommandError as error:
             raise CallError(grpc.StatusCode.FAILED_PRECONDITION, str(error), reason="NoAccess") from None
-        return Access(address, door.address, tuple(door.keys), tuple(guest))
+        return Access(address, door.address, tuple(door.keys), tuple(guest), door.port)
 
     def _known(self) -> Known:
         found = known(self._wired)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containarium.cli.errors import FAILED, CommandError
-from containarium.cli.export import Way, block
+from containarium.cli.export import DEFAULT_PORT, Way, block
 from containarium.cli.export import write as write_connection
 from containarium.cli.output import complain, say, say_fields
 from containarium.cli.wiring import Wiring
@@ -20,11 +20,11 @@ def refuse_way(wired: Wiring, way: Way, folder: Path | None) -> None:
     from containarium.cli.sshconfig import Route, beside
 
     if way.jump_host is not None:
-        Route("", "", way.jump_host, way.jump_port, way.key, ())
+        Route("", "", way.jump_host, way.jump_port or DEFAULT_PORT, way.key, ())
     else:
         own = wired.host_keys(wired.settings).jump_host_name()
         try:
-            Route("", "", own, way.jump_port, way.key, ())
+            Route("", "", own, way.jump_port or DEFAULT_PORT, way.key, ())
         except CommandError:
             raise CommandError(f"{own!r} is neither a host name nor an address", "give --jump-host") from None
     _refuse_file("--key", way.key)

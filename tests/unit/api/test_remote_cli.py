@@ -16,6 +16,7 @@ import typer
 from containarium.api.store import CertificateStore
 from containarium.cli.main import app, run_command
 from containarium.cli.remote import hoisted
+from containarium.host.hostname import own_name
 from containarium.model.observed import InstanceStatus
 from tests.builders import public_key
 from tests.unit.api.conftest import YEAR, Site
@@ -98,6 +99,22 @@ def test_what_is_printed_is_what_is_printed_there(shells: Shells, command: tuple
     create(shells, "alice")
     here, there = shells.here(*command), shells.there(*command)
     assert (there.code, there.out) == (here.code, here.out)
+
+
+def test_the_login_of_the_host_manifest_is_exported_port_and_all(shells: Shells) -> None:
+    create(shells, "alice")
+    login = "login: {address: balancer.example.org, port: 2222}"
+    manifest = f"apiVersion: containarium.dev/v1\nkind: Host\nmetadata: {{name: {own_name()}}}\nspec: {{{login}}}\n"
+    (shells.site.wired.settings.manifests / "host.yaml").write_text(manifest)
+    for options, address, port in (
+        ((), "balancer.example.org", 2222),
+        (("--jump-port", "22"), "balancer.example.org", 22),
+        (("--jump-host", "203.0.113.7"), "203.0.113.7", 22),
+    ):
+        here, there = shells.here("export", "alice", *options), shells.there("export", "alice", *options)
+        assert (there.code, there.out) == (here.code, here.out)
+        way = f"    HostName {address}\n" + (f"    Port {port}\n" if port != 22 else "")
+        assert way in there.out, there
 
 
 def test_list_filters_and_status(shells: Shells) -> None:

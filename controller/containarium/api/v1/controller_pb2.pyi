@@ -234,16 +234,18 @@ class GetAccessRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class GetAccessResponse(_message.Message):
-    __slots__ = ("address", "jump_host", "jump_host_keys", "guest_keys")
+    __slots__ = ("address", "jump_host", "jump_host_keys", "guest_keys", "jump_port")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     JUMP_HOST_FIELD_NUMBER: _ClassVar[int]
     JUMP_HOST_KEYS_FIELD_NUMBER: _ClassVar[int]
     GUEST_KEYS_FIELD_NUMBER: _ClassVar[int]
+    JUMP_PORT_FIELD_NUMBER: _ClassVar[int]
     address: str
     jump_host: str
     jump_host_keys: _containers.RepeatedScalarFieldContainer[str]
     guest_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, address: _Optional[str] = ..., jump_host: _Optional[str] = ..., jump_host_keys: _Optional[_Iterable[str]] = ..., guest_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    jump_port: int
+    def __init__(self, address: _Optional[str] = ..., jump_host: _Optional[str] = ..., jump_host_keys: _Optional[_Iterable[str]] = ..., guest_keys: _Optional[_Iterable[str]] = ..., jump_port: _Optional[int] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("name", "stop")
