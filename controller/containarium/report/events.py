@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from containarium.model.status import Condition, ConditionStatus
+from containarium.report.environments import ABSENT
 from containarium.report.statusfile import EnvironmentStatus, Status
 
 LONGEST = 1000
@@ -164,7 +165,7 @@ def _environment(before: EnvironmentStatus, now: EnvironmentStatus, blame: Mappi
     ):
         if kind in new and kind not in old:
             yield Event(begun, name, new[kind].message)
-        elif kind in old and kind not in new and now.ready.status is not ConditionStatus.UNKNOWN:
+        elif kind in old and kind not in new and _is_back(now):
             yield Event(over, name)
     found = tuple(field for field in now.drift if field not in before.drift)
     if found:
@@ -176,6 +177,12 @@ def _environment(before: EnvironmentStatus, now: EnvironmentStatus, blame: Mappi
         yield Event(Reason.UNREACHABLE, name, failing)
     elif failed and not failing and now.probe is not None:
         yield Event(Reason.REACHABLE, name)
+
+
+def _is_back(environment: EnvironmentStatus) -> bool:
+    """Whether it is here again for good. Of one that was pruned a manifest may be left, with a date in the past."""
+    known = environment.ready.status is not ConditionStatus.UNKNOWN
+    return known and not environment.over and environment.status != ABSENT
 
 
 def _trouble(before: EnvironmentStatus, now: EnvironmentStatus) -> Iterator[Event]:

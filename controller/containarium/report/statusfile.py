@@ -61,9 +61,14 @@ class EnvironmentStatus:
         return Condition(READY, ConditionStatus.UNKNOWN, "NotSeen")
 
     @property
+    def over(self) -> bool:
+        """Whether it is not to be here, though a manifest names it: expired, or placed elsewhere."""
+        return self.ready.reason in _NOT_HERE
+
+    @property
     def expected(self) -> bool:
         """Whether it ought to be ready here: not suspended, not retired, not expired, not placed elsewhere."""
-        return self.ready.reason not in _NOT_HERE and not any(self.has(kind) for kind in _RESTING)
+        return not self.over and not any(self.has(kind) for kind in _RESTING)
 
     def has(self, kind: str) -> bool:
         """Whether a condition of this type is true."""

@@ -97,6 +97,17 @@ def test_retire_and_restore(site: Site) -> None:
     assert told(retired, status(site, retired)) == [("Restored", "bob")]
 
 
+def test_who_is_deleted_for_good_is_not_restored(site: Site) -> None:
+    """As the only one: the manifest stays, with a date in the past, since an empty folder would say nothing."""
+    site.declare(manifest("alice"), manifest("bob", expires="2026-01-01"))
+    before = status(site)
+    site.run()
+    retired = status(site, before)
+    assert told(before, retired) == [("Retired", "bob")]
+    Somebody(site.world).remove_instance("bob-container")
+    assert told(retired, status(site, retired)) == []
+
+
 def test_what_is_done_to_a_retired_environment_does_not_restore_it(site: Site) -> None:
     site.declare(manifest("alice"))
     site.run()
