@@ -24,11 +24,12 @@ TIMEOUT = 900  # the first test of a run may have to build the images
 
 
 LONGEST = (
-    *("test_fleet", "test_quickstart", "test_torture", "test_commands", "test_conformance_real", "test_remote"),
-    *("test_startup_script", "test_host_manifest", "test_peers", "test_living"),
-    *("test_snapshots", "test_recipes", "test_backup"),
+    *("test_fleet", "test_quickstart", "test_snapshots", "test_torture", "test_living", "test_probe"),
+    *("test_startup_script", "test_conformance_real", "test_peers", "test_commands", "test_remote", "test_units"),
+    *("test_backup", "test_audit", "test_isolation", "test_recipes", "test_accounts", "test_edits"),
+    *("test_jump_matrix", "test_import", "test_spot"),
 )
-"""Files that take minutes, the longest first. One that begins last would let the other workers wait for its end."""
+"""Files that take a minute and more, the longest first. One that begins last would let the other workers wait."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
