@@ -9,14 +9,13 @@ import pytest
 import yaml
 
 from tests.lab.command import run, wait_until
-from tests.lab.datadisk import NAME, DataDisk
+from tests.lab.disk import DISK, DiskHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.command import Completed
-    from tests.lab.host import LabHost
     from tests.lab.outer import Outer
 
 OWN = "/etc/containarium/host.yaml"
@@ -26,9 +25,9 @@ _LETTER = "/var/lib/incus/containarium/letter"
 class Machine:
     """A lab host with a data disk, and an admin elsewhere who declares it."""
 
-    def __init__(self, host: LabHost, disk: DataDisk, folder: Path) -> None:
-        self.host, self.disk, self.folder, self.address = host, disk, folder, host.address
-        self.spec: dict[str, Any] = {"storage": {"driver": "btrfs", "disk": NAME}, "logs": {"retention": "30d"}}
+    def __init__(self, host: DiskHost, folder: Path) -> None:
+        self.host, self.folder, self.address = host, folder, host.address
+        self.spec: dict[str, Any] = {"storage": {"driver": "btrfs", "disk": DISK}, "logs": {"retention": "30d"}}
         for name in ("ops", "vera"):
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], timeout=30)
         self.spec["admins"] = [{"name": "ops", "sshKeys": [self.key("ops")]}]
@@ -72,31 +71,18 @@ class Machine:
         found = json.loads(self.host.run(["containarium", "doctor", "-o", "json"], check=False, timeout=90).stdout)
         return {finding["check"]: finding["message"] for finding in found if finding["level"] == "fail"}
 
-    def with_disk(self) -> None:
-        """Put the disk in place of the volume that a lab host has, and boot."""
-        self.host.power_off()
-        self.disk.attach(self.host)
-        self.host.power_on()
-
 
 @pytest.fixture(scope="module")
 def machine(outer: Outer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Give a host of this module's own that nobody has prepared, with a disk on which somebody else's files are."""
-    from tests.lab.host import LabHost
-
-    folder = tmp_path_factory.mktemp("manifest")
-    disk = DataDisk(folder / "disk.img")
-    host = LabHost(outer, "manifest")
+    host = DiskHost(outer, "manifest")
     try:
         host.create()
-        disk.shell('mkfs.ext4 -q -L photos "$DISK"')
-        made = Machine(host, disk, folder)
-        made.with_disk()
+        host.on_disk('mkfs.ext4 -q -L photos "$DISK"')
         host.install_project()
-        yield made
+        yield Machine(host, tmp_path_factory.mktemp("manifest"))
     finally:
         host.delete()
-        disk.remove()
 
 
 def test_a_broken_manifest_changes_nothing(machine: Machine) -> None:
@@ -111,12 +97,12 @@ def test_a_broken_manifest_changes_nothing(machine: Machine) -> None:
 
 def test_somebody_else_s_disk_is_left_as_it_is(machine: Machine) -> None:
     look = 'head -c 64M "$DISK" | sha256sum; tail -c 64M "$DISK" | sha256sum'
-    before = machine.disk.shell(look)
+    before = machine.host.on_disk(look)
     machine.declare()
     refused = machine.prepare(check=False)
     assert refused.returncode == 1
     assert "is not ours: ext4 with the label 'photos'" in refused.stderr
-    assert machine.disk.shell(look) == before
+    assert machine.host.on_disk(look) == before
     found = machine.conditions()
     assert found["DataDisk"] == ("False", "DiskForeign")
     assert found["Incus"] == ("Unknown", "NotReached")
@@ -126,7 +112,7 @@ def test_somebody_else_s_disk_is_left_as_it_is(machine: Machine) -> None:
 
 
 def test_a_blank_disk_is_made_ours_once(machine: Machine) -> None:
-    machine.disk.shell('dd if=/dev/zero of="$DISK" bs=1M count=16 status=none; wipefs -a "$DISK"')
+    machine.host.on_disk('dd if=/dev/zero of="$DISK" bs=1M count=16 status=none; wipefs -a "$DISK"')
     machine.prepare("--service")
     assert {status for status, _ in machine.conditions().values()} == {"True"}
     mounted = machine.host.run(["findmnt", "-n", "-o", "FSTYPE,LABEL", "/var/lib/incus"]).stdout.split()
@@ -172,7 +158,7 @@ def test_without_its_disk_it_boots_and_incus_does_not_start(machine: Machine) ->
     impatient = "[Service]\nExecStart=\nExecStart=/usr/local/bin/containarium host mount --wait 1\n"
     machine.host.push("/etc/systemd/system/containarium-disk.service.d/test.conf", impatient)
     machine.host.power_off()
-    machine.disk.detach(machine.host)
+    machine.host.unplug()
     # The boot does not count as ended, for the controller goes on waiting for Incus; but its admin gets in.
     machine.host.outer.incus("start", machine.host.name, timeout=60)
     wait_until("vera to get in", lambda: machine.sudo("vera"), timeout=60, interval=1)
@@ -183,10 +169,7 @@ def test_without_its_disk_it_boots_and_incus_does_not_start(machine: Machine) ->
     assert machine.host.run(["find", "/var/lib/incus", "-type", "f"]).stdout == ""
     assert "data disk" in machine.failing()
     machine.host.power_off()
-    machine.host.outer.incus(
-        *("config", "device", "add", machine.host.name, "disk0", "unix-block"),
-        *(f"source={machine.disk.device}", f"path={NAME}"),
-    )
+    machine.host.plug()
     machine.host.power_on()
     machine.host.wait_incus()
     assert machine.host.pull(_LETTER) == "kept\n"
@@ -197,7 +180,6 @@ def test_a_new_boot_disk_takes_everything_over(machine: Machine) -> None:
     host = machine.host
     before = host.run(["sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub; cat /var/lib/containarium/peer/*.pub"]).stdout
     host.new_boot_disk()
-    machine.with_disk()
     machine.declare()
     machine.prepare("--service")
     after = host.run(["sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub; cat /var/lib/containarium/peer/*.pub"]).stdout
