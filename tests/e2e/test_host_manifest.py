@@ -175,7 +175,6 @@ def test_without_its_disk_it_boots_and_incus_does_not_start(machine: Machine) ->
     assert machine.host.pull(_LETTER) == "kept\n"
 
 
-@pytest.mark.soak  # the start-up script does it with less by hand
 def test_a_new_boot_disk_takes_everything_over(machine: Machine) -> None:
     host = machine.host
     before = host.run(["sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub; cat /var/lib/containarium/peer/*.pub"]).stdout
