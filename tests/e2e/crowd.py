@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from containarium.model import marks
 from tests.e2e.site import JUMP_KEYS, instance_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ def gather(site: LivingSite, names: Iterable[str] = CROWD) -> None:
     site.wait_ready(*names)
     for name in names:
         site.inside(name, "sh", "-c", f"[ -e {_LETTER} ] || cat /proc/sys/kernel/random/uuid > {_LETTER}; sync")
+
+
+def gather_alone(site: LivingSite) -> None:
+    """As ``gather``, and nobody else: whoever was here for other tests is gone."""
+    marked = {one["config"].get(marks.ENVIRONMENT, "") for one in site.host.instances().values()}
+    site.purge(sorted({*marked, *site.declared(), *jump_accounts(site)} - {"", *CROWD}))
+    gather(site)
 
 
 def belongings(site: LivingSite, name: str) -> Belongings:

@@ -128,7 +128,8 @@ def test_each_change_is_told_with_who_made_it(uma: LivingSite) -> None:
     assert (last["what"], last["result"]) == ("undelete", "failed")
     forged = json.dumps({"event": "audit", "action": "apply", "who": "forged", "environments": [NAME]})
     uma.host.run(["setpriv", "--reuid=65534", "logger", "-t", "containarium-audit", "--", forged])
-    assert "forged" in uma.host.run(["journalctl", "-t", "containarium-audit", "-o", "cat"]).stdout
+    journal = ["journalctl", "-t", "containarium-audit", "-o", "cat"]
+    uma.until("the forged line to be written down", lambda: "forged" in uma.host.run(journal).stdout)
     assert not [entry for entry in entries(uma) if entry["who"] == "forged"], "only root's lines count"
 
 

@@ -172,11 +172,18 @@ def test_the_story_without_a_controller(crowd: Site) -> None:
     tell_the_story(crowd, "iris")
 
 
-def test_the_story_with_a_controller(living_site: LivingSite) -> None:
+@pytest.fixture
+def living_crowd(living_site: LivingSite) -> Iterator[LivingSite]:
+    """Give the living host with the others on it, and leave it as it was."""
     for name in OTHERS:
         living_site.declare(name, running=False)
     living_site.wait_ready(*OTHERS)
-    tell_the_story(living_site, "jonas")
+    yield living_site
+    living_site.purge({*OTHERS, "jonas"})
+
+
+def test_the_story_with_a_controller(living_crowd: LivingSite) -> None:
+    tell_the_story(living_crowd, "jonas")
 
 
 def test_a_class_from_a_table(class_room: Site) -> None:

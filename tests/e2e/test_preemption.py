@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.e2e.crowd import CROWD, belongings, gather, jump_accounts, metric, shell, traces
+from tests.e2e.crowd import CROWD, belongings, gather_alone, jump_accounts, metric, shell, traces
 
 if TYPE_CHECKING:
     from tests.e2e.living import LivingSite
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def test_everybody_is_back_after_the_host_was_killed(living_site: LivingSite) -> None:
     site = living_site
-    gather(site)
+    gather_alone(site)
     configs = {name: site.export(name) for name in CROWD}
     before = {name: belongings(site, name) for name in CROWD}
     lines = {name: site.environment(name).passwd for name in CROWD}

@@ -320,10 +320,12 @@ def test_it_is_no_failed_login_anywhere(pia: Site) -> None:
     for _ in range(3):
         assert healthy(pia)
     log = ["journalctl", "--quiet", "--no-pager", f"--since=@{since}", "-t", "sshd"]
-    on_the_host, in_the_guest = pia.host.run(log).stdout, pia.inside(NAME, *log).stdout
-    assert on_the_host.count(f"Accepted publickey for {NAME} from 127.0.0.1") >= 3
-    assert in_the_guest.count(f"Connection closed by authenticating user {NAME} 10.0.3.1") >= 3
-    for line in (on_the_host + in_the_guest).splitlines():
+    accepted = f"Accepted publickey for {NAME} from 127.0.0.1"
+    closed = f"Connection closed by authenticating user {NAME} 10.0.3.1"
+    # journald writes a line down when it gets round to it
+    wait_until("the host's lines", lambda: pia.host.run(log).stdout.count(accepted) >= 3, timeout=20)
+    wait_until("the guest's lines", lambda: pia.inside(NAME, *log).stdout.count(closed) >= 3, timeout=20)
+    for line in (pia.host.run(log).stdout + pia.inside(NAME, *log).stdout).splitlines():
         assert not any(word in line for word in ("Failed", "Invalid", "failure", "not allowed", "error:")), line
     assert pia.host.run(asked).stdout == before
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.crowd import CROWD, apt_held, belongings, gather, shell, use_options
+from tests.e2e.crowd import CROWD, apt_held, belongings, gather, gather_alone, shell, use_options
 from tests.e2e.site import BRIDGE
 from tests.lab.command import wait_until
 from tests.unit.host import metadata
@@ -30,7 +30,7 @@ _BOUND = 20.0
 def site(living_site: LivingSite) -> Iterator[LivingSite]:
     """Give the living host with the crowd on it, a stranger's instance, and the program of the metadata server."""
     site = living_site
-    gather(site)
+    gather_alone(site)
     site.host.push(_FAKE, Path(metadata.__file__).read_text())
     site.host.incus("launch", "guest", "stranger", "--storage=default", f"--network={BRIDGE}")
     yield site
