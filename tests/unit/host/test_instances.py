@@ -16,7 +16,7 @@ from containarium.host.leases import read as read_leases
 from containarium.host.power import has_address
 from containarium.host.settings import HostSettings
 from containarium.model import marks
-from containarium.model.action import DeleteInstance, UpdateInstance
+from containarium.model.action import CreateInstance, DeleteInstance, UpdateInstance
 from containarium.model.host import RetryableError
 from containarium.model.observed import Instance, InstanceStatus
 
@@ -164,3 +164,27 @@ def test_reservations() -> None:
     }
     assert dict(parse_reservation("10:66:6a:93:47:15,b0-container\n")) == {}
     assert dict(parse_reservation("10:66:6a:93:47:15,192.0.2.3,[fd42::1],c\n")) == {"192.0.2.3": "c"}
+
+
+def test_a_volume_that_a_killed_incus_never_unpacked_is_forgotten() -> None:
+    """It says that the image's volume is there, and cannot make it for that reason."""
+    fingerprint = "10b4" * 16
+    error = RetryableError(
+        f'Failed creating instance from image: Error inserting volume "{fingerprint}" for project "default" in pool '
+        '"default" of type "images" into database "UNIQUE constraint failed: index \'storage_volumes_unique\'"',
+        remedy="look again",
+        reason="Conflict",
+    )
+    incus = Mock(spec=Incus)
+    incus.exists.return_value = False
+    instances = Instances(incus, Mock(), HostSettings(incus_dir=Path("/nonexistent")))
+    instances.idmaps = Mock()
+    instances.idmaps.begin.side_effect = [error, {"id": "1"}]
+    instances.idmaps.shared_with.return_value = ""
+    root = {"type": "disk", "path": "/", "pool": "fast"}
+    create = CreateInstance(
+        environment="alice", instance="alice-container", image="x", config={}, devices={"root": root}
+    )
+    instances.create(create, {"type": "image", "fingerprint": fingerprint})
+    incus.delete.assert_called_once_with("storage-pools", "fast", "volumes", "image", fingerprint)
+    assert instances.idmaps.begin.call_count == 2
