@@ -299,6 +299,17 @@ def test_a_port_that_was_left_behind_is_removed(site: LivingSite) -> None:
     site.wait_ready("dora", timeout=60)
 
 
+def test_images_that_incus_noted_and_never_unpacked_are_unpacked(site: LivingSite) -> None:
+    """As one knows of them that was killed in between: of the baked image, and of the one that is baked from."""
+    gather(site, ["dora"])
+    images = "/var/lib/incus/storage-pools/default/images"
+    shell(site, f'for volume in {images}/*; do btrfs subvolume delete "$volume"; done')
+    site.declare("gina", resources={"disk": "1GiB"})
+    site.declare("kim", resources={"disk": "1GiB"}, packages=["bc"])
+    site.wait_ready("gina", "kim")
+    site.purge(["gina", "kim"])
+
+
 def stop(site: LivingSite, name: str) -> None:
     """Stop somebody's guest, whatever the controller repairs of it at that moment."""
 

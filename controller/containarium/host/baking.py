@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from containarium.host import firstboot
+from containarium.host.fragments import unpacking
 from containarium.host.guestlife import await_address
 from containarium.host.guestpackages import Packages
 from containarium.host.idmaps import Idmaps
@@ -138,12 +139,17 @@ class Baker:
             there = None
         if there is None:
             progress("making a container to build the image in")
-            self._incus.wait(self._idmaps.begin(self._body(name, digest, base)), _CREATE_TIMEOUT, progress)
+            body = self._body(name, digest, base)
+            unpacking(
+                self._incus,
+                self._pool,
+                lambda: self._incus.wait(self._idmaps.begin(body), _CREATE_TIMEOUT, progress),
+            )
             if other := self._idmaps.shared_with(name):
                 raise RetryableError(f"Incus gave {name} the ids of {other}", remedy="again", reason="SharedIds")
         if there is None or not runs(there):
-            body = {"action": "start", "timeout": round(_POWER_TIMEOUT)}
-            self._incus.put("instances", name, "state", body=body, timeout=_POWER_TIMEOUT)
+            start = {"action": "start", "timeout": round(_POWER_TIMEOUT)}
+            self._incus.put("instances", name, "state", body=start, timeout=_POWER_TIMEOUT)
         return there is not None
 
     def _body(self, name: str, digest: str, base: str) -> dict[str, Any]:

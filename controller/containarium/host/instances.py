@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from containarium.host import processors as limits
+from containarium.host.fragments import unpacking
 from containarium.host.idmaps import Idmaps
 from containarium.host.incus import Incus, Versioned
 from containarium.host.nicfilters import NicFilters
@@ -27,7 +27,6 @@ _DELETE_TIMEOUT = 180.0
 _FORCED_STOP = 30
 _ATTEMPTS = 6
 _PAUSE = 0.02
-_IMAGE_THERE = re.compile(r'inserting volume "([0-9a-f]{64})" .*of type "images".*UNIQUE constraint', re.DOTALL)
 
 
 class Instances:
@@ -71,31 +70,14 @@ class Instances:
         try:
             self._post(action, source, progress)
         except RetryableError as error:
-            if error.reason != "Conflict":
+            if error.reason != "Conflict" or not self._incus.exists("instances", action.instance):
                 raise
-            if not self._incus.exists("instances", action.instance):
-                if not self._forgot_image(action, error):
-                    raise
-                self._post(action, source, progress)
-                return
             there = self.owned(action.instance, action.environment)
             if not half_born(there.value):
                 return
             progress("removing what an interrupted creation left")
             self._remove(action.instance, there.value)
             self._post(action, source, progress)
-
-    def _forgot_image(self, action: CreateInstance, error: HostError) -> bool:
-        """Have Incus forget the volume of an image where it says that there is one already and wants to make it.
-
-        One that was killed before it unpacked the image knows of a volume that is nowhere, and would never make it.
-        """
-        found = _IMAGE_THERE.search(error.message)
-        if found is None:
-            return False
-        pool = str(action.devices.get(ROOT_DEVICE, {}).get("pool", ""))
-        self._incus.delete("storage-pools", pool, "volumes", "image", found[1])
-        return True
 
     def update(self, action: UpdateInstance) -> None:
         """Merge config keys and replace whole devices, live. Bound to the state whose owner was checked: when somebody
@@ -186,7 +168,8 @@ class Instances:
             "source": dict(source),
         }
         progress(f"creating {action.instance}")
-        self._incus.wait(self.idmaps.begin(body), CREATE_TIMEOUT, progress)
+        pool = action.devices.get(ROOT_DEVICE, {}).get("pool", "")
+        unpacking(self._incus, pool, lambda: self._incus.wait(self.idmaps.begin(body), CREATE_TIMEOUT, progress))
         if other := self.idmaps.shared_with(action.instance):
             # Nobody was ever in it; better none than one whose root is somebody else's as well.
             self._remove(action.instance, self.owned(action.instance, action.environment).value)
