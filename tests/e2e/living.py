@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.site import Site
+from tests.e2e.site import Site, instance_of
 from tests.lab.command import wait_until
 
 if TYPE_CHECKING:
@@ -59,8 +59,17 @@ class LivingSite(Site):
         )
 
     def wait_ready(self, *names: str, timeout: float = 240.0) -> None:
-        """Wait until they are, with nobody's help."""
-        wait_until(f"{', '.join(names)} to be ready", lambda: self.ready(*names), timeout=timeout, interval=0.7)
+        """Wait until they are, with nobody's help: the controller says so, and it is not of before somebody's stop."""
+
+        def so() -> bool:
+            return self.ready(*names) and {instance_of(name) for name in names} <= self.running()
+
+        wait_until(f"{', '.join(names)} to be ready", so, timeout=timeout, interval=0.7)
+
+    def running(self) -> set[str]:
+        """Instances that run. A guest may say of itself that it is `ready`, which is one way of running."""
+        lines = self.host.incus("list", "--format=csv", "--columns=ns", check=False).stdout.splitlines()
+        return {name for name, _, status in (line.partition(",") for line in lines) if status in {"RUNNING", "READY"}}
 
     def until(self, what: str, true: Callable[[], object], timeout: float = PATIENCE) -> None:
         """Wait until something is so."""
