@@ -6,8 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 2
-# Disposable hosts wait more than they work: three keep two processors busy.
+# Both kinds of tests wait for a good part of their time; so many keep two processors busy.
+WORKERS ?= 4
 HOSTS ?= 3
 IMPORT_CACHE ?= .import_linter_cache
 SCHEMAS := environment environmentclass host
