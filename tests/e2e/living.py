@@ -58,11 +58,14 @@ class LivingSite(Site):
             for name in names
         )
 
-    def wait_ready(self, *names: str, timeout: float = 240.0) -> None:
-        """Wait until they are, with nobody's help: the controller says so, and it is not of before somebody's stop."""
+    def wait_ready(self, *names: str, running: bool = True, timeout: float = 240.0) -> None:
+        """Wait until they are, with nobody's help.
+
+        Those who are to run have to: for a moment the controller's word is of before somebody's stop.
+        """
 
         def so() -> bool:
-            return self.ready(*names) and {instance_of(name) for name in names} <= self.running()
+            return self.ready(*names) and (not running or {instance_of(name) for name in names} <= self.running())
 
         wait_until(f"{', '.join(names)} to be ready", so, timeout=timeout, interval=0.7)
 

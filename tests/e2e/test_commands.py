@@ -177,7 +177,7 @@ def living_crowd(living_site: LivingSite) -> Iterator[LivingSite]:
     """Give the living host with the others on it, and leave it as it was."""
     for name in OTHERS:
         living_site.declare(name, running=False)
-    living_site.wait_ready(*OTHERS)
+    living_site.wait_ready(*OTHERS, running=False)
     yield living_site
     living_site.purge({*OTHERS, "jonas"})
 

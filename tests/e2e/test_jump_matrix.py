@@ -154,12 +154,13 @@ def test_a_proxy_reaches_ones_own_sshd_alone(ground: Ground) -> None:
 
 def test_a_shared_connection_gives_no_session_either(ground: Ground) -> None:
     """An open, authenticated connection is no way around: the second request on it is refused as the first is."""
-    socket = f"{ground.pair.bob.home}/mux"
-    with _background(ground, "-M", "-S", socket, "-L", "127.0.0.1:17001:{own}:22") as ssh:
-        done = ground.run(Attempt("", ("-S", socket, "{jump}", "id"), ""))
+    socket = ground.pair.bob.home / "mux"
+    with _background(ground, "-M", "-S", str(socket), "-L", "127.0.0.1:17001:{own}:22") as ssh:
+        wait_until("ssh to share its connection", socket.exists, timeout=10)  # without, the next would make its own
+        done = ground.run(Attempt("", ("-S", str(socket), "{jump}", "id"), ""))
         assert (done.returncode, done.stdout) == (255, "")
         assert "Session open refused by peer" in done.stderr
-        done = ground.run(Attempt("", ("-S", socket, "-O", "forward", "-R", "17002:127.0.0.1:22", "{jump}"), ""))
+        done = ground.run(Attempt("", ("-S", str(socket), "-O", "forward", "-R", "17002:127.0.0.1:22", "{jump}"), ""))
         assert done.returncode == 255
         assert "remote port forwarding failed" in done.stderr + _said(ssh)
 
