@@ -46,6 +46,7 @@ class _State:
     blocked: dict[str, int] = field(default_factory=dict)
     revision: Revision = field(default_factory=Revision)
     expected: tuple[EnvironmentStatus, ...] = ()
+    names: tuple[str, ...] = ()
     host: tuple[Condition, ...] = ()
 
 
@@ -58,10 +59,12 @@ class Gauges(Collector):
         self._logins: Mapping[str, tuple[int, int]] = {}
 
     def logged_in(self, counts: Mapping[str, tuple[int, int]]) -> None:
-        """How often each name was let in and refused since the last call. Only environments of this host count."""
+        """How often each name was let in and refused since the last call. Only environments of this host count, the
+        suspended as well: their people get in as before.
+        """
         known = self._logins
         self._logins = {
-            e.name: _sum(known.get(e.name, _NO_LOGINS), counts.get(e.name, _NO_LOGINS)) for e in self._state.expected
+            name: _sum(known.get(name, _NO_LOGINS), counts.get(name, _NO_LOGINS)) for name in self._state.names
         }
 
     def show(self, snapshot: Snapshot, status: Status) -> None:
@@ -75,7 +78,8 @@ class Gauges(Collector):
         for interlock in status.interlocks:
             blocked[interlock.reason] += len(interlock.environments)
         numbers = _numbers(snapshot, status, expected)
-        self._state = _State(numbers, conditions, blocked, status.revision, expected, status.conditions)
+        names = tuple(e.name for e in status.environments if e.expected or (e.has(SUSPENDED) and not e.has(RETIRED)))
+        self._state = _State(numbers, conditions, blocked, status.revision, expected, names, status.conditions)
 
     def collect(self) -> Iterator[Metric]:
         """The families, all of them, whether or not they have samples at present."""
@@ -95,7 +99,7 @@ class Gauges(Collector):
         yield blocked
         yield _revision(state.revision)
         yield from _per_environment(state.expected)
-        yield _logins(state.expected, self._logins)
+        yield _logins(state.names, self._logins)
 
 
 def _numbers(snapshot: Snapshot, status: Status, expected: tuple[EnvironmentStatus, ...]) -> dict[str, float]:
@@ -223,15 +227,15 @@ def _per_environment(expected: tuple[EnvironmentStatus, ...]) -> Iterator[Metric
     yield from (ready, success, when)
 
 
-def _logins(expected: tuple[EnvironmentStatus, ...], counted: Mapping[str, tuple[int, int]]) -> CounterMetricFamily:
+def _logins(names: tuple[str, ...], counted: Mapping[str, tuple[int, int]]) -> CounterMetricFamily:
     """Absent until somebody counts: 0 would be a lie where there is no log to read."""
     family = CounterMetricFamily(
         PREFIX + "logins", "Logins by SSH at this host, by environment and how they ended.", labels=(*_OF_ONE, "result")
     )
-    for environment in expected[:MOST_ENVIRONMENTS]:
-        if environment.name in counted:
-            for result, number in zip(("accepted", "refused"), counted[environment.name], strict=True):
-                family.add_metric((environment.name, result), number)
+    for name in names[:MOST_ENVIRONMENTS]:
+        if name in counted:
+            for result, number in zip(("accepted", "refused"), counted[name], strict=True):
+                family.add_metric((name, result), number)
     return family
 
 

@@ -280,3 +280,15 @@ def test_logins_are_counted_for_those_whose_environment_is_here(metrics: Metrics
     site.run()
     observe(metrics, snapshot(site))
     assert not [name for name in samples(metrics) if "logins" in name and "bob" in name], "gone with the environment"
+
+
+def test_the_logins_of_somebody_who_was_suspended_meanwhile_go_on_counting(metrics: Metrics, site: Site) -> None:
+    observe(metrics, snapshot(site))
+    metrics.logged_in({"alice": (1, 0), "bob": (7, 0)})
+    site.declare(manifest("alice", annotations={"containarium.dev/suspend": "true"}), manifest("bob"))
+    site.run()
+    observe(metrics, snapshot(site))
+    metrics.logged_in({"alice": (1, 1)})
+    found = samples(metrics)
+    assert found['containarium_logins_total{environment="alice",result="accepted"}'] == 2
+    assert found['containarium_logins_total{environment="alice",result="refused"}'] == 1
