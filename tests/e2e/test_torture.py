@@ -299,14 +299,23 @@ def test_a_port_that_was_left_behind_is_removed(site: LivingSite) -> None:
     site.wait_ready("dora", timeout=60)
 
 
-def test_images_that_incus_noted_and_never_unpacked_are_unpacked(site: LivingSite) -> None:
-    """As one knows of them that was killed in between: of the baked image, and of the one that is baked from."""
+_HALF_UNPACKED = {
+    "its name alone": ('btrfs subvolume delete "$volume"', ["bc"]),
+    "an empty folder": ('rm -rf "$volume"/*', ["less"]),
+    "a part of it": ('rm -rf "$volume"/templates "$volume"/rootfs/usr', ["bc", "less"]),
+}
+
+
+@pytest.mark.parametrize("left", _HALF_UNPACKED)
+def test_an_image_of_which_a_killed_incus_left(site: LivingSite, left: str) -> None:
+    """Of the one that people's containers are made from, and of the one that it is baked from."""
     gather(site, ["dora"])
-    images = "/var/lib/incus/storage-pools/default/images"
-    shell(site, f'for volume in {images}/*; do btrfs subvolume delete "$volume"; done')
+    spoil, packages = _HALF_UNPACKED[left]
+    every = "for volume in /var/lib/incus/storage-pools/default/images/*"
+    shell(site, f'{every}; do btrfs property set "$volume" ro false; {spoil}; done')
     site.declare("gina", resources={"disk": "1GiB"})
-    site.declare("kim", resources={"disk": "1GiB"}, packages=["bc"])
-    site.wait_ready("gina", "kim")
+    site.declare("kim", resources={"disk": "1GiB"}, packages=packages)
+    site.wait_ready("gina", "kim", timeout=90)
     site.purge(["gina", "kim"])
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from containarium.host import firstboot
-from containarium.host.fragments import unpacking
+from containarium.host.fragments import Fragments, unpacking
 from containarium.host.guestlife import await_address
 from containarium.host.guestpackages import Packages
 from containarium.host.idmaps import Idmaps
@@ -57,6 +57,7 @@ class Baker:
         self._incus = incus
         self._bridge = settings.bridge
         self._pool = settings.pool
+        self._fragments = Fragments(incus, settings)
         self._packages = Packages(incus)
         self._stripper = Stripper(incus)
         self._idmaps = idmaps or Idmaps(incus)
@@ -148,9 +149,16 @@ class Baker:
             if other := self._idmaps.shared_with(name):
                 raise RetryableError(f"Incus gave {name} the ids of {other}", remedy="again", reason="SharedIds")
         if there is None or not runs(there):
-            start = {"action": "start", "timeout": round(_POWER_TIMEOUT)}
-            self._incus.put("instances", name, "state", body=start, timeout=_POWER_TIMEOUT)
+            self._start(name)
         return there is not None
+
+    def _start(self, name: str) -> None:
+        body = {"action": "start", "timeout": round(_POWER_TIMEOUT)}
+        try:
+            self._incus.put("instances", name, "state", body=body, timeout=_POWER_TIMEOUT)
+        except HostError as error:
+            self._fragments.give_up(self._incus.get("instances", name), error)
+            raise
 
     def _body(self, name: str, digest: str, base: str) -> dict[str, Any]:
         return {

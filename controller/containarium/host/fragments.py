@@ -1,4 +1,4 @@
-"""What a killed Incus leaves of an image that it was unpacking: a volume with a part of its files, or its name alone.
+"""What a killed Incus leaves of an image that it was unpacking: a volume with a part of its files, none, or its name.
 
 Incus takes that volume for whole at its next start and copies it, so that nothing made from it can ever start. Where it
 has noted the volume and made no files, it wants to make it, and cannot, because it is noted already.
@@ -6,6 +6,7 @@ has noted the volume and made no files, it wants to make it, and cannot, because
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 from containarium.host.files import read_small
 from containarium.host.incus import Incus
 from containarium.host.settings import HostSettings
-from containarium.model.host import RetryableError
+from containarium.model.host import HostError, RetryableError
 from containarium.plan.desired import ROOT_DEVICE
 
 _TEMPLATE, _POWER, _BASE = "volatile.apply_template", "volatile.last_state.power", "volatile.base_image"
 _NEVER = ("0001-", "1970-")
 """How Incus writes the time of a start that never was."""
 _TEMPLATES = re.compile(r"^templates:\s*$", re.MULTILINE)
+_INITS = ("sbin/init", "usr/sbin/init", "usr/lib/systemd/systemd")
+_ROOTLESS = re.compile(r'No such file or directory: "[^"]*/containers/[^"/]*/rootfs"')
+"""That there is no root, in the words of Incus. Its folder alone tells nothing: of ZFS, it is empty until a start."""
 _NOTED = re.compile(r'inserting volume "([0-9a-f]{64})" .*of type "images".*UNIQUE constraint', re.DOTALL)
 
 
@@ -32,23 +36,30 @@ class Fragments:
         self._pools = settings.incus_dir / "storage-pools"
         self._pool = settings.pool
 
-    def clear(self, there: Mapping[str, Any]) -> bool:
-        """Mark an instance of ours, in Incus' own words, as the half-born one that it is; whether it is one.
+    def give_up(self, there: Mapping[str, Any], error: HostError) -> None:
+        """Mark an instance of ours, in Incus' own words, as the half-born one that it is; nothing where it is whole.
 
-        It was never started, so nothing of anybody's is in it. Raises HostError.
+        ``error`` is what its start failed with. It was never started, so nothing of anybody's is in it. Raises
+        RetryableError where it was given up: made anew it can start. Raises HostError where that failed.
         """
         config = there.get("config") or {}
         if config.get(_TEMPLATE) != "create" or not str(there.get("last_used_at", "")).startswith(_NEVER):
-            return False
+            return
         devices = there.get("expanded_devices") or there.get("devices") or {}
-        pool = str((devices.get(ROOT_DEVICE) or {}).get("pool") or self._pool)
-        if not _partial(self._pools / pool / "containers" / str(there["name"])):
-            return False
+        pool = self._pools / str((devices.get(ROOT_DEVICE) or {}).get("pool") or self._pool)
+        name, rootless = str(there["name"]), bool(_ROOTLESS.search(error.message))
+        if not rootless and not _partial(pool / "containers" / name):
+            return
         base = str(config.get(_BASE, ""))
-        if base and _partial(self._pools / pool / "images" / base):
-            self._incus.delete("storage-pools", pool, "volumes", "image", base)
-        self._incus.patch("instances", str(there["name"]), body={"config": {_TEMPLATE: "", _POWER: ""}})
-        return True
+        image = pool / "images" / base
+        if base and (_partial(image) or (rootless and not (image / "rootfs").is_dir())):
+            self._incus.delete("storage-pools", pool.name, "volumes", "image", base)
+        self._incus.patch("instances", name, body={"config": {_TEMPLATE: "", _POWER: ""}})
+        raise RetryableError(
+            f"{name} was never whole: Incus was killed while it unpacked its image, or nothing in the image can start",
+            remedy="it is made anew",
+            reason="HalfBorn",
+        ) from error
 
 
 def unpacking(incus: Incus, pool: str, make: Callable[[], object]) -> None:
@@ -67,6 +78,10 @@ def unpacking(incus: Incus, pool: str, make: Callable[[], object]) -> None:
 
 
 def _partial(folder: Path) -> bool:
-    """Whether the templates are missing that an image says it has: they are the last that is unpacked."""
+    """Whether a volume lacks what comes late of an image: the templates that it says it has, or what starts first."""
     said = read_small(folder / "metadata.yaml")
-    return said is not None and bool(_TEMPLATES.search(said)) and not (folder / "templates").is_dir()
+    if said is None:
+        return False
+    if _TEMPLATES.search(said) and not (folder / "templates").is_dir():
+        return True
+    return not any(os.path.lexists(folder / "rootfs" / init) for init in _INITS)

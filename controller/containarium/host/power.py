@@ -129,12 +129,8 @@ class Power:
         try:
             self._start_past_port(name, there, progress)
         except HostError as error:
-            if self._fragments is not None and self._fragments.clear(there):
-                raise RetryableError(
-                    f"{name} was never whole: Incus was killed while it unpacked its image",
-                    remedy="it is made anew",
-                    reason="HalfBorn",
-                ) from error
+            if self._fragments is not None:
+                self._fragments.give_up(there, error)
             if error.reason != "QuotaExceeded" or self._headroom is None:
                 raise
             with self._headroom.given(there) as roomier:

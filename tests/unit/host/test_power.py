@@ -248,13 +248,14 @@ class NeverWhole(FullGuest):
             marks.ENVIRONMENT: "alice", "volatile.apply_template": "create", "volatile.last_state.power": "STOPPED",
             "volatile.base_image": "f00d",
         }  # fmt: skip
+        self.failure = "forkstart: exit status 1"
         self.changed: list[str] = []
         for folder in (pool / "containers/a", pool / "images/f00d"):
             folder.mkdir(parents=True)
             (folder / "metadata.yaml").write_text("architecture: x86_64\ntemplates:\n  /etc/hostname: {}\n")
 
     def put(self, *path: str, body: Any, timeout: float | None = None, etag: str = "") -> Any:
-        raise RetryableError("forkstart: exit status 1", reason="IncusError")
+        raise RetryableError(self.failure, reason="IncusError")
 
     def patch(self, *path: str, body: Any, etag: str = "", timeout: float | None = None) -> None:
         self.changed.append(f"{'/'.join(path)} {body}")
@@ -282,13 +283,46 @@ def test_what_was_copied_from_a_part_of_an_image_is_made_anew(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.parametrize("change", ["started", "whole"])
+_ROOTLESS = 'Failed to handle idmapped storage: No such file or directory: "/pools/fast/containers/a/rootfs"'
+
+
+def test_what_has_nothing_to_start_with_is_made_anew(tmp_path: Path) -> None:
+    guest = NeverWhole(tmp_path, tmp_path / "storage-pools/fast")
+    for folder in (tmp_path / "storage-pools/fast/containers/a", tmp_path / "storage-pools/fast/images/f00d"):
+        (folder / "templates").mkdir()
+        (folder / "rootfs/etc").mkdir(parents=True)
+    assert give_up(guest, tmp_path).reason == "HalfBorn"
+    assert guest.changed[0] == "storage-pools/fast/volumes/image/f00d"
+
+
+@pytest.mark.parametrize("image", ["empty", "whole"])
+def test_what_was_copied_from_nothing_is_made_anew(tmp_path: Path, image: str) -> None:
+    pool = tmp_path / "storage-pools/fast"
+    guest = NeverWhole(tmp_path, pool)
+    guest.failure = _ROOTLESS
+    for folder in (pool / "containers/a", pool / "images/f00d"):
+        (folder / "metadata.yaml").unlink()
+    if image == "whole":  # unpacked anew already, by somebody else
+        (pool / "images/f00d/rootfs").mkdir()
+    assert give_up(guest, tmp_path).reason == "HalfBorn"
+    assert [change.split()[0] for change in guest.changed] == [
+        *(["storage-pools/fast/volumes/image/f00d"] if image == "empty" else []), "instances/a",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["started", "whole", "started and rootless", "unmounted"])
 def test_what_may_hold_anything_of_anybodys_is_not_given_up(tmp_path: Path, change: str) -> None:
     pool = tmp_path / "storage-pools/fast"
     guest = NeverWhole(tmp_path, pool)
-    if change == "started":
+    if "started" in change:
         guest.there |= {"last_used_at": "2026-11-22T12:00:00Z"}
-    else:
+    if "rootless" in change:
+        guest.failure = _ROOTLESS
+    if change == "whole":
         (pool / "containers/a/templates").mkdir()
+        (pool / "containers/a/rootfs/sbin").mkdir(parents=True)
+        (pool / "containers/a/rootfs/sbin/init").symlink_to("/lib/systemd/systemd")
+    if change == "unmounted":  # as ZFS shows every container that does not run
+        (pool / "containers/a/metadata.yaml").unlink()
     assert give_up(guest, tmp_path).reason == "IncusError"
     assert guest.changed == []
