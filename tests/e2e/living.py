@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.site import Site, instance_of
-from tests.lab.command import wait_until
+from tests.lab.command import LabError, wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.site import Facts
@@ -67,7 +67,10 @@ class LivingSite(Site):
         def so() -> bool:
             return self.ready(*names) and (not running or {instance_of(name) for name in names} <= self.running())
 
-        wait_until(f"{', '.join(names)} to be ready", so, timeout=timeout, interval=0.7)
+        try:
+            wait_until(f"{', '.join(names)} to be ready", so, timeout=timeout, interval=0.7)
+        except LabError as error:
+            raise LabError(f"{error}:\n{self.containarium('status', check=False).stdout}") from error
 
     def running(self) -> set[str]:
         """Instances that run. A guest may say of itself that it is `ready`, which is one way of running."""
