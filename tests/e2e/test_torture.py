@@ -299,6 +299,7 @@ def test_a_port_that_was_left_behind_is_removed(site: LivingSite) -> None:
     site.wait_ready("dora", timeout=60)
 
 
+_IMAGES = "/var/lib/incus/storage-pools/default/images"
 _HALF_UNPACKED = {
     "its name alone": ('btrfs subvolume delete "$volume"', ["bc"]),
     "an empty folder": ('rm -rf "$volume"/*', ["less"]),
@@ -306,17 +307,51 @@ _HALF_UNPACKED = {
 }
 
 
-@pytest.mark.parametrize("left", _HALF_UNPACKED)
+@pytest.mark.parametrize(
+    "left",
+    [left if left == "an empty folder" else pytest.param(left, marks=pytest.mark.soak) for left in _HALF_UNPACKED],
+)
 def test_an_image_of_which_a_killed_incus_left(site: LivingSite, left: str) -> None:
     """Of the one that people's containers are made from, and of the one that it is baked from."""
     gather(site, ["dora"])
     spoil, packages = _HALF_UNPACKED[left]
-    every = "for volume in /var/lib/incus/storage-pools/default/images/*"
-    shell(site, f'{every}; do btrfs property set "$volume" ro false; {spoil}; done')
+    shell(site, f'for volume in {_IMAGES}/*; do btrfs property set "$volume" ro false; {spoil}; done')
     site.declare("gina", resources={"disk": "1GiB"})
     site.declare("kim", resources={"disk": "1GiB"}, packages=packages)
     site.wait_ready("gina", "kim", timeout=90)
     site.purge(["gina", "kim"])
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"), [("kim", ["less", "tree"]), pytest.param("gina", [], marks=pytest.mark.soak)]
+)
+def test_an_incus_that_is_killed_while_it_unpacks(site: LivingSite, name: str, packages: list[str]) -> None:
+    """What it had not come to is not missing from anybody: of a person's image, and of one that is baked from."""
+    gather(site, ["dora"])
+    site.declare("gina", resources={"disk": "1GiB"})
+    site.wait_ready("gina")
+    site.purge(["gina"])
+    before = _files_of_images(site)
+    for image in before:
+        site.host.incus("query", "-X", "DELETE", f"/1.0/storage-pools/default/volumes/image/{image}")
+    site.declare(name, resources={"disk": "1GiB"}, packages=packages)
+    half = f"ls -d {_IMAGES}/*/rootfs/usr/share"
+    kill = 'kill -9 "$(systemctl show -P MainPID incus)"'
+    shell(site, f"until {half} >/dev/null 2>&1; do sleep 0.01; done; {kill}", timeout=90)
+    site.wait_ready(name)
+    after = _files_of_images(site)
+    assert before.keys() & after.keys(), "the image was unpacked again"
+    assert {image: after[image] for image in before.keys() & after.keys()} == {
+        image: before[image] for image in before.keys() & after.keys()
+    }
+    site.purge([name])
+
+
+def _files_of_images(site: LivingSite) -> dict[str, int]:
+    """How many files and folders there are of each image that is unpacked."""
+    count = f'cd {_IMAGES}; for image in *; do echo "$image $(find "$image" | wc -l)"; done'
+    lines = shell(site, count).stdout.splitlines()
+    return {image: int(number) for image, _, number in (line.partition(" ") for line in lines)}
 
 
 def stop(site: LivingSite, name: str) -> None:

@@ -102,6 +102,9 @@ class Baker:
         there = self._incus.find("instances", name)
         if there is None or (there.get("config") or {}).get(marks.BUILDER) != digest:
             return
+        if half_born(there):
+            refuse_if_busy(self._incus, name)
+            self._fragments.doubt(there)
         self._stop(name)
         self._incus.delete("instances", name, timeout=_POWER_TIMEOUT)
 

@@ -108,7 +108,7 @@ _RULES = (
     ),
     _Rule(
         0,
-        r"no root device|storage pool.*not found|network.*not found|failed loading network",
+        r"no root device|storage pool(?! volume).*not found|network.*not found|failed loading network",
         TerminalError,
         "HostNotPrepared",
         "make the host ready: containarium host prepare",

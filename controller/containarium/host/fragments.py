@@ -1,13 +1,15 @@
 """What a killed Incus leaves of an image that it was unpacking: a volume with a part of its files, none, or its name.
 
-Incus takes that volume for whole at its next start and copies it, so that nothing made from it can ever start. Where it
-has noted the volume and made no files, it wants to make it, and cannot, because it is noted already.
+Incus takes that volume for whole at its next start and copies it, so that what is made from it cannot start, or lacks
+files. Where it has noted the volume and made no files, it wants to make it, and cannot, because it is noted already.
+Nobody's data is in such a volume, and Incus unpacks its image again when it is gone.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,27 @@ class Fragments:
         self._incus = incus
         self._pools = settings.incus_dir / "storage-pools"
         self._pool = settings.pool
+        self._lock = threading.Lock()
+        self._doubted: dict[tuple[str, ...], object] = {}
+
+    def doubt(self, there: Mapping[str, Any]) -> None:
+        """Have the image unpacked again from which the creation of an instance, in Incus' own words, was interrupted:
+        perhaps while it unpacked. Nothing may be under way with it.
+
+        Of many who were interrupted together the first does it, lest the others take it from under those who are made.
+        Raises HostError.
+        """
+        image = str((there.get("config") or {}).get(_BASE, ""))
+        if not image:
+            return
+        volume = ("storage-pools", self._pool_of(there), "volumes", "image", image)
+        this = (self._incus.get().get("environment") or {}).get("server_pid")
+        with self._lock:
+            if self._doubted.get(volume) == this:
+                return
+            if self._incus.exists(*volume):
+                self._incus.delete(*volume)
+            self._doubted[volume] = this
 
     def give_up(self, there: Mapping[str, Any], error: HostError) -> None:
         """Mark an instance of ours, in Incus' own words, as the half-born one that it is; nothing where it is whole.
@@ -45,8 +68,7 @@ class Fragments:
         config = there.get("config") or {}
         if config.get(_TEMPLATE) != "create" or not str(there.get("last_used_at", "")).startswith(_NEVER):
             return
-        devices = there.get("expanded_devices") or there.get("devices") or {}
-        pool = self._pools / str((devices.get(ROOT_DEVICE) or {}).get("pool") or self._pool)
+        pool = self._pools / self._pool_of(there)
         name, rootless = str(there["name"]), bool(_ROOTLESS.search(error.message))
         if not rootless and not _partial(pool / "containers" / name):
             return
@@ -60,6 +82,10 @@ class Fragments:
             remedy="it is made anew",
             reason="HalfBorn",
         ) from error
+
+    def _pool_of(self, there: Mapping[str, Any]) -> str:
+        devices = there.get("expanded_devices") or there.get("devices") or {}
+        return str((devices.get(ROOT_DEVICE) or {}).get("pool") or self._pool)
 
 
 def unpacking(incus: Incus, pool: str, make: Callable[[], object]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from containarium.host import processors as limits
-from containarium.host.fragments import unpacking
+from containarium.host.fragments import Fragments, unpacking
 from containarium.host.idmaps import Idmaps
 from containarium.host.incus import Incus, Versioned
 from containarium.host.nicfilters import NicFilters
@@ -37,6 +37,7 @@ class Instances:
         self._pools = settings.incus_dir / "storage-pools"
         self._filters = filters
         self._processors = limits.Processors(incus)
+        self._fragments = Fragments(incus, settings)
         self.idmaps = Idmaps(incus)
 
     def all(self) -> dict[str, Instance]:
@@ -200,6 +201,7 @@ class Instances:
     def _remove(self, name: str, there: Mapping[str, Any]) -> None:
         if half_born(there):
             refuse_if_busy(self._incus, name)
+            self._fragments.doubt(there)
         if there.get("status") != "Stopped":
             stop = {"action": "stop", "force": True, "timeout": _FORCED_STOP}
             try:

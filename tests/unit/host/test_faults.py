@@ -11,6 +11,7 @@ from containarium.model.host import HostError, RetryableError, TerminalError, Wa
 
 RECORDED: list[tuple[int, str, type[HostError], str]] = [
     (404, 'Failed to fetch instance "nope" in project "default": Instance not found', TerminalError, "NotFound"),
+    (404, "Storage pool volume not found", TerminalError, "NotFound"),
     (
         500,
         (
