@@ -38,7 +38,7 @@ class Fragments:
         self._pools = settings.incus_dir / "storage-pools"
         self._pool = settings.pool
         self._lock = threading.Lock()
-        self._doubted: dict[tuple[str, ...], object] = {}
+        self._doubted: set[tuple[object, ...]] = set()
 
     def doubt(self, there: Mapping[str, Any]) -> None:
         """Have the image unpacked again from which the creation of an instance, in Incus' own words, was interrupted:
@@ -50,14 +50,14 @@ class Fragments:
         image = str((there.get("config") or {}).get(_BASE, ""))
         if not image:
             return
-        volume = ("storage-pools", self._pool_of(there), "volumes", "image", image)
+        volume = _volume(self._pool_of(there), image)
         this = (self._incus.get().get("environment") or {}).get("server_pid")
         with self._lock:
-            if self._doubted.get(volume) == this:
+            if (*volume, this) in self._doubted:
                 return
             if self._incus.exists(*volume):
                 self._incus.delete(*volume)
-            self._doubted[volume] = this
+            self._doubted.add((*volume, this))
 
     def give_up(self, there: Mapping[str, Any], error: HostError) -> None:
         """Mark an instance of ours, in Incus' own words, as the half-born one that it is; nothing where it is whole.
@@ -75,7 +75,7 @@ class Fragments:
         base = str(config.get(_BASE, ""))
         image = pool / "images" / base
         if base and (_partial(image) or (rootless and not (image / "rootfs").is_dir())):
-            self._incus.delete("storage-pools", pool.name, "volumes", "image", base)
+            self._incus.delete(*_volume(pool.name, base))
         self._incus.patch("instances", name, body={"config": {_TEMPLATE: "", _POWER: ""}})
         raise RetryableError(
             f"{name} was never whole: Incus was killed while it unpacked its image, or nothing in the image can start",
@@ -99,8 +99,13 @@ def unpacking(incus: Incus, pool: str, make: Callable[[], object]) -> None:
         noted = _NOTED.search(error.message)
         if noted is None:
             raise
-        incus.delete("storage-pools", pool, "volumes", "image", noted[1])
+        incus.delete(*_volume(pool, noted[1]))
         make()
+
+
+def _volume(pool: str, image: str) -> tuple[str, ...]:
+    """Where Incus' API has what an image was unpacked into."""
+    return ("storage-pools", pool, "volumes", "image", image)
 
 
 def _partial(folder: Path) -> bool:
